@@ -1,0 +1,77 @@
+"""The only exceptions that a user reads: what, why, and what to do now; never a patient's data."""
+
+import difflib
+from collections.abc import Iterable
+
+
+class RadSearchError(Exception):
+    """A failure that a person can act on. Commands print it as one line and exit with 2."""
+
+
+class SettingsError(RadSearchError):
+    """A setting or an argument has no usable value."""
+
+
+class ManifestError(RadSearchError):
+    """The manifest cannot be used as a whole (missing, no CSV, a column is missing)."""
+
+
+class ModelUnavailableError(RadSearchError):
+    """A model's weights are not here and could not be fetched, or do not fit its architecture."""
+
+
+class EmbeddingError(RadSearchError):
+    """A model gave something that is no usable vector."""
+
+
+class IndexMissingError(RadSearchError):
+    """There is no index at the given place, or what is there is none."""
+
+
+class IndexBusyError(RadSearchError):
+    """Another process holds the embedded index."""
+
+
+class IndexMismatchError(RadSearchError):
+    """The index was built with other weights, preprocessing, rendering or secret than the ones in use."""
+
+
+class IndexUnreachableError(RadSearchError):
+    """The Qdrant server did not answer or refused the request. Trying again later may help."""
+
+
+class NothingToSearchError(RadSearchError):
+    """The query names nothing that can be searched for."""
+
+
+class UnreadableImageError(RadSearchError):
+    """A file was not read as pictures. `reason` is one of a few fixed phrases, so that files are counted by it.
+
+    `skipped` tells the two outcomes apart: True for what is no picture by nature (a text file, a structured
+    report), False for a picture that could not be read (truncated, no decoder).
+    """
+
+    def __init__(self, reason: str, *, skipped: bool = False) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.skipped = skipped
+
+    def __reduce__(self) -> tuple[object, ...]:
+        """Keep both facts when the error crosses from a worker process."""
+        return (_unreadable, (self.reason, self.skipped))
+
+
+def _unreadable(reason: str, skipped: bool) -> UnreadableImageError:  # noqa: FBT001 -- called by pickle, by position
+    return UnreadableImageError(reason, skipped=skipped)
+
+
+class UnknownNameError(RadSearchError):
+    """A name that is not among the known ones. The message lists them and suggests the nearest."""
+
+    def __init__(self, kind: str, name: str, known: Iterable[str], *, where: str = "known are") -> None:
+        names = sorted(known)
+        lowered = {known_name.lower(): known_name for known_name in names}
+        nearest = difflib.get_close_matches(name.lower(), lowered, n=1, cutoff=0.5)
+        suggestion = f" Did you mean {lowered[nearest[0]]!r}?" if nearest else ""
+        listed = ", ".join(names) if names else "none"
+        super().__init__(f"unknown {kind} {name!r};{suggestion} {where}: {listed}")

@@ -1,0 +1,148 @@
+"""What all models share: they check, batch, normalise and embed here; a loader only says which features to take."""
+
+import importlib
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol, TypeVar, cast
+
+import numpy as np
+import torch
+
+from radsearch.errors import EmbeddingError, ModelUnavailableError, RadSearchError, SettingsError
+from radsearch.models.preprocessing import prepare
+from radsearch.models.table import MODELS, ModelSpec
+from radsearch.models.weights import Weights, find_weights, fingerprint_of
+from radsearch.study import Fingerprint, Picture, Vectors
+
+# On a CPU a small batch keeps the activations in the cache: 8 took 8.6 ms an image where 64 took 33
+# (EfficientNet-Lite0, two cores; docs/benchmarks.md).
+CPU_BATCH = 8
+GPU_BATCH = 256
+_BYTE_RANGE = 255.0
+_Item = TypeVar("_Item")
+
+
+@dataclass(frozen=True, slots=True)
+class Network:
+    """What a loader returns.
+
+    module: the part that runs, to be moved to the device.
+    images: (n, 3, size, size) float32 normalised -> (n, dimension).
+    texts: n texts -> (n, dimension), where the model has a text tower.
+    """
+
+    module: torch.nn.Module
+    images: Callable[[torch.Tensor], torch.Tensor]
+    texts: Callable[[list[str]], torch.Tensor] | None = None
+
+
+class Loader(Protocol):
+    """A loader module: one function."""
+
+    def load(self, spec: ModelSpec, weights: Weights) -> Network:
+        """Build the network with its weights; raise ModelUnavailableError where any is missing or left over."""
+
+
+class Embedder:
+    """A loaded model. Its vectors have unit length and are comparable with those of the same fingerprint only."""
+
+    def __init__(self, spec: ModelSpec, fingerprint: Fingerprint, network: Network, *, device: str, batch: int) -> None:
+        self.spec = spec
+        self.fingerprint = fingerprint
+        self._device = torch.device(device)
+        self._batch = batch or (CPU_BATCH if self._device.type == "cpu" else GPU_BATCH)
+        self._network = network
+        network.module.eval().requires_grad_(requires_grad=False).to(self._device, memory_format=torch.channels_last)
+        how = spec.preprocessing
+        self._mean = torch.tensor(how.mean, device=self._device).view(1, 3, 1, 1) * _BYTE_RANGE
+        self._std = torch.tensor(how.std, device=self._device).view(1, 3, 1, 1) * _BYTE_RANGE
+        self._one_at_a_time = threading.Lock()
+
+    def embed_images(self, pictures: Iterable[Picture]) -> Vectors:
+        """Pictures as rendered, of any size -> (n, dimension) float32 vectors of unit length.
+
+        Raises:
+            EmbeddingError: a vector is not finite, is zero, or has another length than the row says.
+        """
+        return self.embed_prepared([prepare(picture, self.spec.preprocessing) for picture in pictures])
+
+    def embed_prepared(self, squares: Sequence[Picture]) -> Vectors:
+        """As `embed_images`, for pictures that went through `prepare` with this model's preprocessing."""
+        with self._one_at_a_time, torch.inference_mode():
+            features = [self._network.images(self._normalised(batch)).float().cpu() for batch in _batches(squares, self._batch)]
+        return self._checked(features, len(squares))
+
+    def embed_texts(self, texts: Sequence[str]) -> Vectors:
+        """Texts -> (n, dimension) float32 vectors of unit length, in the space of the images.
+
+        Raises:
+            EmbeddingError: the model has no text tower; the message lists those that have one.
+        """
+        if self._network.texts is None:
+            speaking = ", ".join(name for name, row in MODELS.items() if row.text)
+            raise EmbeddingError(f"{self.spec.name} cannot read text; these can: {speaking}")
+        with self._one_at_a_time, torch.inference_mode():
+            features = [self._network.texts(list(batch)).float().cpu() for batch in _batches(texts, self._batch)]
+        return self._checked(features, len(texts))
+
+    def _normalised(self, squares: Sequence[Picture]) -> torch.Tensor:
+        """uint8 squares travel to the device as they are; widening and normalisation happen there."""
+        if all(square.ndim == 2 for square in squares):  # noqa: PLR2004 -- grey: rows and columns
+            stacked = torch.from_numpy(np.stack(squares)).unsqueeze(1)
+        else:
+            coloured = [square if square.ndim > 2 else np.repeat(square[..., None], 3, axis=2) for square in squares]  # noqa: PLR2004
+            stacked = torch.from_numpy(np.stack(coloured)).permute(0, 3, 1, 2)
+        pixels = stacked.to(self._device, non_blocking=True).float()
+        return ((pixels - self._mean) / self._std).contiguous(memory_format=torch.channels_last)
+
+    def _checked(self, features: list[torch.Tensor], count: int) -> Vectors:
+        vectors = torch.cat(features).numpy() if features else np.empty((0, self.spec.dimension), np.float32)
+        if vectors.shape != (count, self.spec.dimension):
+            raise EmbeddingError(f"{self.spec.name} gave vectors of shape {vectors.shape}, not {(count, self.spec.dimension)}")
+        lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+        if not np.isfinite(lengths).all() or not (lengths > 0).all():
+            raise EmbeddingError(f"{self.spec.name} gave a vector that is not finite or has no length")
+        return cast("Vectors", (vectors / lengths).astype(np.float32))
+
+
+def load_model(spec: ModelSpec, *, models_folder: Path | None = None, device: str = "auto", batch: int = 0) -> Embedder:
+    """Load a model with its real weights; never go on with random ones.
+
+    Args:
+        spec: the table's row.
+        models_folder: where fetched models lie, one folder each.
+        device: `auto`, or as torch names it: `cpu`, `cuda`, `cuda:1`.
+        batch: images in one pass; 0 for what suits the device.
+
+    Raises:
+        ModelUnavailableError: weights are missing, left over or of another architecture.
+        SettingsError: there is no such device.
+    """
+    chosen = _device(device)
+    weights = find_weights(spec, models_folder)
+    loader = cast("Loader", importlib.import_module(f"radsearch.models.{spec.library}"))
+    try:
+        network = loader.load(spec, weights)
+    except RadSearchError:
+        raise
+    except Exception as error:  # each library has its own way to refuse a file
+        raise ModelUnavailableError(
+            f"the weights of {spec.name} in {weights.place} cannot be loaded ({type(error).__name__}: {error})"
+        ) from error
+    return Embedder(spec, fingerprint_of(spec, weights), network, device=chosen, batch=batch)
+
+
+def _device(name: str) -> str:
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        torch.empty(0, device=name)
+    except (RuntimeError, AssertionError) as error:
+        raise SettingsError(f"there is no device {name!r} here; RADSEARCH_DEVICE is auto, cpu, cuda or cuda:N") from error
+    return name
+
+
+def _batches(items: Sequence[_Item], size: int) -> Iterator[Sequence[_Item]]:
+    return (items[start : start + size] for start in range(0, len(items), size))

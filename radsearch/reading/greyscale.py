@@ -1,0 +1,112 @@
+"""A DICOM header -> `Greyscale`: how the stored values of one frame are to be shown."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from pydicom.dataset import Dataset
+
+from radsearch.reading.facts import text_of
+from radsearch.reading.vocabulary import MODALITIES
+from radsearch.study import Greyscale, LookupTable
+
+_WHOLE_16_BITS = 1 << 16
+
+
+def read_greyscale(header: Dataset, frame_index: int) -> Greyscale:
+    """Take the steps of PS3.3 C.11 from the header, for one frame (index from 0) of a monochrome image.
+
+    Enhanced objects keep rescale and window in the functional groups, per frame or shared (C.7.6.16).
+    """
+    modality = text_of(header, "Modality").upper()
+    rescale = _group(header, frame_index, "PixelValueTransformationSequence", "RescaleSlope")
+    voi = _group(header, frame_index, "FrameVOILUTSequence", "WindowCenter")
+    stored_bits = int(header.get("BitsStored") or header.get("BitsAllocated") or 8)
+    modality_lut = _table(header, "ModalityLUTSequence")
+    slope = _number(rescale, "RescaleSlope")
+    return Greyscale(
+        bits_stored=stored_bits,
+        modality=modality if modality in MODALITIES else None,
+        rescale_slope=1.0 if slope is None or slope == 0 else slope,
+        rescale_intercept=_number(rescale, "RescaleIntercept") or 0.0,
+        modality_lut=modality_lut,
+        voi_lut=_table(header, "VOILUTSequence"),
+        window=_window(voi),
+        voi_function=text_of(voi, "VOILUTFunction").upper() or "LINEAR",
+        inverted=_inverted(header),
+        padding=_padding(header),
+    )
+
+
+def _group(header: Dataset, frame_index: int, macro: str, keyword: str) -> Dataset:
+    """The item that holds `keyword` for this frame: its functional group, the shared one, or the header itself."""
+    for item in _functional_groups(header, frame_index):
+        sequence = item.get(macro)
+        if sequence and keyword in sequence[0]:
+            return sequence[0]
+    return header
+
+
+def _functional_groups(header: Dataset, frame_index: int) -> Iterator[Dataset]:
+    per_frame = header.get("PerFrameFunctionalGroupsSequence") or []
+    if frame_index < len(per_frame):
+        yield per_frame[frame_index]
+    yield from (header.get("SharedFunctionalGroupsSequence") or [])[:1]
+
+
+def _number(header: Dataset, keyword: str) -> float | None:
+    text = text_of(header, keyword)
+    try:
+        number = float(text)
+    except ValueError:
+        return None
+    return number if np.isfinite(number) else None
+
+
+def _window(header: Dataset) -> tuple[float, float] | None:
+    """The first window, or None where there is none or its width is below 1 (real series have 0)."""
+    centre, width = _number(header, "WindowCenter"), _number(header, "WindowWidth")
+    if centre is None or width is None or width < 1:
+        return None
+    return centre, width
+
+
+def _inverted(header: Dataset) -> bool:
+    shape = text_of(header, "PresentationLUTShape").upper()
+    if shape in ("IDENTITY", "INVERSE"):
+        return shape == "INVERSE"
+    return text_of(header, "PhotometricInterpretation").upper() == "MONOCHROME1"
+
+
+def _padding(header: Dataset) -> tuple[int, int] | None:
+    """Stored values, first and last, that stand for no picture (PS3.3 C.7.5.1.1.2)."""
+    value = _number(header, "PixelPaddingValue")
+    if value is None:
+        return None
+    limit = _number(header, "PixelPaddingRangeLimit")
+    low, high = sorted((int(value), int(value if limit is None else limit)))
+    return low, high
+
+
+def _table(header: Dataset, keyword: str) -> LookupTable | None:
+    sequence = header.get(keyword)
+    if not sequence or "LUTDescriptor" not in sequence[0] or "LUTData" not in sequence[0]:
+        return None
+    item = sequence[0]
+    entries, first, bits = (int(number) for number in item.LUTDescriptor)
+    entries = entries or _WHOLE_16_BITS  # PS3.3 C.11.1.1: 0 stands for 65536
+    values = _table_values(item.LUTData, entries, bits)
+    if values.size == 0:
+        return None
+    signed = int(header.get("PixelRepresentation") or 0) == 1 and keyword == "ModalityLUTSequence"
+    if signed and first >= _WHOLE_16_BITS // 2:
+        first -= _WHOLE_16_BITS
+    return LookupTable(first, values[:entries], bits)
+
+
+def _table_values(stored: Any, entries: int, bits: int) -> "np.ndarray[Any, np.dtype[np.float64]]":
+    """LUT Data as numbers: it comes as a list of integers, or as words in bytes (VR OW)."""
+    if isinstance(stored, bytes):
+        width = np.uint8 if bits <= np.iinfo(np.uint8).bits and len(stored) <= entries + 1 else np.dtype("<u2")
+        return np.frombuffer(stored, dtype=width).astype(np.float64)
+    return np.atleast_1d(np.asarray(stored, dtype=np.float64))

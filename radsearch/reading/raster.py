@@ -1,0 +1,54 @@
+"""PNG and JPEG -> `StudyImage`, with Pillow."""
+
+import warnings
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from radsearch.errors import UnreadableImageError
+from radsearch.study import Facts, Greyscale, StudyImage
+
+SIGNATURES = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff")
+_WIDE_GREY = ("I;16", "I;16B", "I;16L", "I")
+
+
+def read(path: Path) -> StudyImage:
+    """Read a PNG or JPEG of 8 or 16 bits as it would be shown: EXIF orientation applied, alpha over black.
+
+    Raises:
+        UnreadableImageError: the file is damaged, cut off or a decompression bomb.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            with Image.open(path, formats=("PNG", "JPEG")) as opened:
+                return _as_study_image(ImageOps.exif_transpose(opened))
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise UnreadableImageError("picture too large") from error
+    except UnidentifiedImageError as error:
+        raise UnreadableImageError("damaged picture") from error
+    except (OSError, SyntaxError, ValueError) as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise  # the disk's fault, not the picture's
+        reason = "truncated file" if "truncated" in str(error).lower() else "damaged picture"
+        raise UnreadableImageError(reason) from error
+
+
+def _as_study_image(image: Image.Image) -> StudyImage:
+    if image.mode in _WIDE_GREY:
+        stored = np.asarray(image).astype(np.uint16)
+        return StudyImage(stored, Greyscale(bits_stored=16), Facts(), bits=16)
+    if image.mode in ("1", "L"):
+        return StudyImage(np.asarray(image.convert("L")), Greyscale(), Facts())
+    colour = np.asarray(_over_black(image))
+    if np.array_equal(colour[..., 0], colour[..., 1]) and np.array_equal(colour[..., 0], colour[..., 2]):
+        return StudyImage(np.ascontiguousarray(colour[..., 0]), Greyscale(), Facts())
+    return StudyImage(colour, None, Facts())
+
+
+def _over_black(image: Image.Image) -> Image.Image:
+    if not image.has_transparency_data:
+        return image.convert("RGB")
+    layered = image.convert("RGBA")
+    return Image.alpha_composite(Image.new("RGBA", layered.size, "black"), layered).convert("RGB")

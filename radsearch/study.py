@@ -1,0 +1,188 @@
+"""The vocabulary: the frozen records that cross the seams between reading, rendering, models, index and search."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+Pixels: TypeAlias = NDArray[np.generic]
+Picture: TypeAlias = NDArray[np.uint8]
+"""(rows, columns) grey or (rows, columns, 3) RGB, 8 bit, as a person would see it."""
+Vectors: TypeAlias = NDArray[np.float32]
+
+# DICOM's codes for projection radiography; "XR" stands for all of them when images are grouped or filtered.
+XR_CODES = ("XR", "CR", "DX", "RG")
+
+
+def grouped_modality(modality: str) -> str:
+    """`XR` for every code of projection radiography, else the code itself."""
+    return "XR" if modality in XR_CODES else modality
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class LookupTable:
+    """A modality or VOI lookup table (DICOM PS3.3 C.11.1, C.11.2).
+
+    first: stored value that maps to `values[0]`; lower ones map there too, higher than the table to its last.
+    values: (entries,) numbers; `bits` is their depth, so that the output range is 0 .. 2**bits - 1.
+    """
+
+    first: int
+    values: NDArray[np.float64]
+    bits: int
+
+
+@dataclass(frozen=True, slots=True)
+class Greyscale:
+    """All that rendering needs to know of a monochrome frame's stored values (PS3.3 C.7.6.3 and C.11).
+
+    inverted: the smallest value is to be shown white (MONOCHROME1 or Presentation LUT Shape INVERSE).
+    window: (centre, width) in the output units of the modality LUT, the first of several.
+    padding: (low, high) stored values, both included, that stand for "no picture here".
+    """
+
+    bits_stored: int = 8
+    modality: str | None = None
+    rescale_slope: float = 1.0
+    rescale_intercept: float = 0.0
+    modality_lut: LookupTable | None = None
+    voi_lut: LookupTable | None = None
+    window: tuple[float, float] | None = None
+    voi_function: str = "LINEAR"
+    inverted: bool = False
+    padding: tuple[int, int] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Labels:
+    """What an image shows, as far as somebody has said so."""
+
+    modality: str | None = None
+    region: str | None = None
+    pathology: tuple[str, ...] = ()
+
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """`MODALITY/region/finding` for each finding; none when modality or region is unknown."""
+        if self.modality is None or self.region is None:
+            return ()
+        return tuple(f"{grouped_modality(self.modality)}/{self.region}/{finding}" for finding in self.pathology)
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What may leave a file's header or a manifest row: labels, pseudonyms and the few facts on the allow-list."""
+
+    labels: Labels = field(default_factory=Labels)
+    patient: str | None = None
+    study: str | None = None
+    series: str | None = None
+    instance: str | None = None
+    dataset: str | None = None
+    split: str | None = None
+    view: str | None = None
+    laterality: str | None = None
+    sex: str | None = None
+    age: int | None = None
+    year: int | None = None
+    manufacturer: str | None = None
+    burned_in: str | None = None
+    extra: Mapping[str, str] = field(default_factory=dict)
+
+    def completed_by(self, said: "Facts") -> "Facts":
+        """These facts, completed or overridden by what a manifest row or an option says."""
+        labels = Labels(
+            modality=said.labels.modality or self.labels.modality,
+            region=said.labels.region or self.labels.region,
+            pathology=said.labels.pathology or self.labels.pathology,
+        )
+        names = ("patient", "study", "series", "dataset", "split", "view", "laterality", "sex", "age", "year")
+        stated = {name: getattr(said, name) for name in names if getattr(said, name) is not None}
+        return replace(self, labels=labels, extra={**self.extra, **said.extra}, **stated)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class StudyImage:
+    """One frame as it was read: its stored values, how to show them, and its facts.
+
+    pixels: (rows, columns) stored values of a monochrome frame, any integer or float type; or
+        (rows, columns, 3) RGB of a colour frame, `bits` deep.
+    greyscale: None for a colour frame.
+    frame, frames: number of this frame, counted from 1, and of all in its file.
+    """
+
+    pixels: Pixels
+    greyscale: Greyscale | None
+    facts: Facts
+    bits: int = 8
+    frame: int = 1
+    frames: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class FileIdentity:
+    """What tells one file from all others without decoding a picture.
+
+    instance: pseudonym of the SOP Instance UID, or of data set and path where a file has none.
+    content: keyed hash of the file's bytes.
+    frames: how many frames the header declares.
+    """
+
+    instance: str
+    content: str
+    frames: int
+
+
+@dataclass(frozen=True, slots=True)
+class SearchFilter:
+    """Which images a search may return. Within a field any value will do; the fields must all agree.
+
+    pathology_none: findings that a hit must not have. The `without_*` sets are the query's own points and patients.
+    """
+
+    modality: tuple[str, ...] = ()
+    region: tuple[str, ...] = ()
+    pathology: tuple[str, ...] = ()
+    pathology_none: tuple[str, ...] = ()
+    dataset: tuple[str, ...] = ()
+    without_ids: tuple[str, ...] = ()
+    without_patients: tuple[str, ...] = ()
+    without_studies: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """One image found: `score` is the cosine similarity (or the fusion score of several models), `rank` counts from 1."""
+
+    id: str
+    score: float
+    rank: int
+    facts: Facts
+    frame: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Fingerprint:
+    """What must be the same for two vectors to be comparable (docs/decisions/0003-fingerprint.md).
+
+    weights: the pinned revision, or the hash of the weights' file.
+    preprocessing: size, resize mode, interpolation, mean, std and pooling, in one line.
+    rendering: version of the function that turns stored values into the picture.
+    """
+
+    model: str
+    weights: str
+    dimension: int
+    preprocessing: str
+    precision: str
+    rendering: int
+
+    def differences(self, other: "Fingerprint") -> list[str]:
+        """`field: this -> other` for each field that differs."""
+        return [
+            f"{name}: {getattr(self, name)} -> {getattr(other, name)}"
+            for name in ("model", "weights", "dimension", "preprocessing", "precision", "rendering")
+            if getattr(self, name) != getattr(other, name)
+        ]
