@@ -1,7 +1,8 @@
 """The only exceptions that a user reads: what, why, and what to do now; never a patient's data."""
 
 import difflib
-from collections.abc import Iterable
+import sys
+from collections.abc import Callable, Iterable
 
 
 class RadSearchError(Exception):
@@ -75,3 +76,21 @@ class UnknownNameError(RadSearchError):
         suggestion = f" Did you mean {lowered[nearest[0]]!r}?" if nearest else ""
         listed = ", ".join(names) if names else "none"
         super().__init__(f"unknown {kind} {name!r};{suggestion} {where}: {listed}")
+
+
+def exit_code(command: Callable[[], int]) -> int:
+    """Run a command's body; say an error that a person can act on in one line on stderr and give 2.
+
+    A bug keeps its traceback. Ctrl-C gives 130, a closed pipe on stdout 0.
+    """
+    try:
+        return command()
+    except RadSearchError as error:
+        sys.stderr.write(f"radsearch: {error}\n")
+        return 2
+    except KeyboardInterrupt:
+        sys.stderr.write("radsearch: stopped\n")
+        return 130
+    except BrokenPipeError:
+        sys.stdout = None  # type: ignore[assignment]  # nobody reads it any more: keep the interpreter from flushing it
+        return 0

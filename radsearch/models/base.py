@@ -1,8 +1,8 @@
 """What all models share: they check, batch, normalise and embed here; a loader only says which features to take."""
 
 import importlib
-import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, TypeVar, cast
@@ -58,7 +58,8 @@ class Embedder:
         how = spec.preprocessing
         self._mean = torch.tensor(how.mean, device=self._device).view(1, 3, 1, 1) * _BYTE_RANGE
         self._std = torch.tensor(how.std, device=self._device).view(1, 3, 1, 1) * _BYTE_RANGE
-        self._one_at_a_time = threading.Lock()
+        # One thread for all passes: each further one would bring a pool of OpenMP threads of its own.
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix=spec.name)
 
     def embed_images(self, pictures: Iterable[Picture]) -> Vectors:
         """Pictures as rendered, of any size -> (n, dimension) float32 vectors of unit length.
@@ -70,9 +71,7 @@ class Embedder:
 
     def embed_prepared(self, squares: Sequence[Picture]) -> Vectors:
         """As `embed_images`, for pictures that went through `prepare` with this model's preprocessing."""
-        with self._one_at_a_time, torch.inference_mode():
-            features = [self._network.images(self._normalised(batch)).float().cpu() for batch in _batches(squares, self._batch)]
-        return self._checked(features, len(squares))
+        return self._run(lambda batch: self._network.images(self._normalised(batch)), squares)
 
     def embed_texts(self, texts: Sequence[str]) -> Vectors:
         """Texts -> (n, dimension) float32 vectors of unit length, in the space of the images.
@@ -80,12 +79,18 @@ class Embedder:
         Raises:
             EmbeddingError: the model has no text tower; the message lists those that have one.
         """
-        if self._network.texts is None:
+        texts_of = self._network.texts
+        if texts_of is None:
             speaking = ", ".join(name for name, row in MODELS.items() if row.text)
             raise EmbeddingError(f"{self.spec.name} cannot read text; these can: {speaking}")
-        with self._one_at_a_time, torch.inference_mode():
-            features = [self._network.texts(list(batch)).float().cpu() for batch in _batches(texts, self._batch)]
-        return self._checked(features, len(texts))
+        return self._run(lambda batch: texts_of(list(batch)), texts)
+
+    def _run(self, features_of: Callable[[Sequence[_Item]], torch.Tensor], items: Sequence[_Item]) -> Vectors:
+        def all_batches() -> list[torch.Tensor]:
+            with torch.inference_mode():
+                return [features_of(batch).float().cpu() for batch in _batches(items, self._batch)]
+
+        return self._checked(self._thread.submit(all_batches).result(), len(items))
 
     def _normalised(self, squares: Sequence[Picture]) -> torch.Tensor:
         """uint8 squares travel to the device as they are; widening and normalisation happen there."""

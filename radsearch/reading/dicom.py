@@ -15,7 +15,7 @@ from pydicom.uid import UID, ImplicitVRLittleEndian
 from radsearch.errors import UnreadableImageError
 from radsearch.privacy import Pseudonymizer
 from radsearch.reading.facts import read_facts, text_of
-from radsearch.reading.greyscale import read_greyscale
+from radsearch.reading.greyscale import is_little_endian, read_greyscale
 from radsearch.reading.vocabulary import no_picture_reason
 from radsearch.study import Pixels, StudyImage
 
@@ -116,8 +116,9 @@ def _decode(dataset: FileDataset) -> Iterator[Pixels]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
+            palette = _little_endian_palette(dataset)
             for pixels in _decoded_frames(dataset):
-                frame = apply_color_lut(pixels, dataset) if photometric == "PALETTE COLOR" else pixels
+                frame = apply_color_lut(pixels, palette) if photometric == "PALETTE COLOR" else pixels
                 yield _checked_shape(frame, rows, columns)
     except UnreadableImageError:
         raise
@@ -125,6 +126,20 @@ def _decode(dataset: FileDataset) -> Iterator[Pixels]:
         raise UnreadableImageError("picture too large") from error
     except Exception as error:  # decoders raise whatever the bytes lead them to
         raise UnreadableImageError(_decoding_reason(error)) from error
+
+
+def _little_endian_palette(dataset: FileDataset) -> Dataset:
+    """The colour tables in the byte order that pydicom's look-up takes for granted (it forgets big endian files)."""
+    palette = Dataset()
+    palette.update({element.tag: element for element in dataset.group_dataset(0x0028)})
+    palette.file_meta = getattr(dataset, "file_meta", Dataset())
+    if is_little_endian(dataset):
+        return palette
+    for keyword in (f"{colour}PaletteColorLookupTableData" for colour in ("Red", "Green", "Blue")):
+        if keyword in palette:
+            swapped = np.frombuffer(palette[keyword].value, dtype=np.uint16).byteswap().tobytes()
+            palette.add_new(keyword, "OW", swapped)
+    return palette
 
 
 def _decoded_frames(dataset: FileDataset) -> Iterator[Pixels]:

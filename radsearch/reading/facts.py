@@ -5,10 +5,17 @@ import re
 from pydicom.dataset import Dataset
 
 from radsearch.privacy import Pseudonymizer
-from radsearch.reading.vocabulary import LATERALITIES, MODALITIES, REGIONS, SEXES, VIEWS, manufacturer_word
+from radsearch.reading.vocabulary import (
+    LATERALITIES,
+    MODALITIES,
+    REGIONS,
+    SEXES,
+    VIEWS,
+    age_in_years,
+    manufacturer_word,
+)
 from radsearch.study import Facts, Labels
 
-_OLDEST_SHOWN_AGE = 90  # HIPAA Safe Harbor: ages over 89 are one group
 _FIRST_YEAR, _LAST_YEAR = 1900, 2100
 
 
@@ -38,19 +45,6 @@ def text_of(header: Dataset, keyword: str) -> str:
     if isinstance(value, (list, tuple)) or type(value).__name__ == "MultiValue":
         value = value[0] if len(value) else None
     return "" if value is None else str(value).strip()
-
-
-def age_in_years(text: str) -> int | None:
-    """Years of an Age String (`045Y`, `010M`) or of a plain number; 90 and more become 90.
-
-    Source: PS3.5 6.2, value representation AS.
-    """
-    found = re.fullmatch(r"(\d{1,3})(?:\.\d+)?([DWMY]?)", text.strip().upper())
-    if found is None:
-        return None
-    number, unit = int(found[1]), found[2]
-    per_year = {"D": 365, "W": 52, "M": 12}.get(unit, 1)
-    return min(number // per_year, _OLDEST_SHOWN_AGE)
 
 
 def _term(header: Dataset, keyword: str, allowed: frozenset[str]) -> str | None:

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 from pydicom.dataset import Dataset
+from pydicom.uid import ExplicitVRBigEndian
 
 from radsearch.reading.facts import text_of
 from radsearch.reading.vocabulary import MODALITIES
@@ -36,6 +37,12 @@ def read_greyscale(header: Dataset, frame_index: int) -> Greyscale:
         inverted=_inverted(header),
         padding=_padding(header),
     )
+
+
+def is_little_endian(header: Dataset) -> bool:
+    """Whether words inside byte-valued elements have their low byte first; a bare data set has (PS3.5 10.1)."""
+    syntax = getattr(header, "file_meta", Dataset()).get("TransferSyntaxUID")
+    return syntax != ExplicitVRBigEndian
 
 
 def _group(header: Dataset, frame_index: int, macro: str, keyword: str) -> Dataset:
@@ -95,7 +102,7 @@ def _table(header: Dataset, keyword: str) -> LookupTable | None:
     item = sequence[0]
     entries, first, bits = (int(number) for number in item.LUTDescriptor)
     entries = entries or _WHOLE_16_BITS  # PS3.3 C.11.1.1: 0 stands for 65536
-    values = _table_values(item.LUTData, entries, bits)
+    values = _table_values(item.LUTData, entries, bits, "<" if is_little_endian(header) else ">")
     if values.size == 0:
         return None
     signed = int(header.get("PixelRepresentation") or 0) == 1 and keyword == "ModalityLUTSequence"
@@ -104,9 +111,9 @@ def _table(header: Dataset, keyword: str) -> LookupTable | None:
     return LookupTable(first, values[:entries], bits)
 
 
-def _table_values(stored: Any, entries: int, bits: int) -> "np.ndarray[Any, np.dtype[np.float64]]":
+def _table_values(stored: Any, entries: int, bits: int, order: str) -> "np.ndarray[Any, np.dtype[np.float64]]":
     """LUT Data as numbers: it comes as a list of integers, or as words in bytes (VR OW)."""
     if isinstance(stored, bytes):
-        width = np.uint8 if bits <= np.iinfo(np.uint8).bits and len(stored) <= entries + 1 else np.dtype("<u2")
+        width = np.uint8 if bits <= np.iinfo(np.uint8).bits and len(stored) <= entries + 1 else np.dtype(f"{order}u2")
         return np.frombuffer(stored, dtype=width).astype(np.float64)
     return np.atleast_1d(np.asarray(stored, dtype=np.float64))

@@ -1,5 +1,9 @@
 """The terms that may leave a header: anything else in these fields may be free text, so it stays behind."""
 
+import re
+
+_OLDEST_SHOWN_AGE = 90  # HIPAA Safe Harbor: ages over 89 are one group
+
 # PS3.3 C.7.3.1.1.1, the defined terms of Modality that stand for pictures, and XR for projection radiography at large.
 MODALITIES = frozenset(
     "BI BMD CR CT DG DMS DX ECG EPS ES GM HC HD IO IVOCT IVUS LS MG MR NM OAM OCT OP OPM OPT OT PT PX RF RG SM TG US "
@@ -67,3 +71,16 @@ def manufacturer_word(text: str) -> str | None:
         if any(starts) and all(part in " ".join(words) for part in known):
             return name
     return None
+
+
+def age_in_years(text: str) -> int | None:
+    """Years of an Age String (`045Y`, `010M`) or of a plain number; 90 and more become 90.
+
+    Source: PS3.5 6.2, value representation AS.
+    """
+    found = re.fullmatch(r"(\d{1,3})(?:\.\d+)?([DWMY]?)", text.strip().upper())
+    if found is None:
+        return None
+    number, unit = int(found[1]), found[2]
+    per_year = {"D": 365, "W": 52, "M": 12}.get(unit, 1)
+    return min(number // per_year, _OLDEST_SHOWN_AGE)

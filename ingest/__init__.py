@@ -1,0 +1,1 @@
+"""Files in: walk, read, embed, upsert, and account for every file."""

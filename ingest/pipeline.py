@@ -1,0 +1,342 @@
+"""The pipeline: identify, leave out what the index holds, decode in worker processes, embed, write, account.
+
+Memory is bounded: a few chunks of files are on their way at any time, each with a few small batches decoded ahead.
+Decoding (worker processes), embedding (one chunk's thread) and writing (another's) overlap.
+"""
+
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass, replace
+from itertools import islice
+from types import TracebackType
+from typing import TYPE_CHECKING, Self, TypeVar
+
+from ingest.decoding import (
+    DecodedImage,
+    DecodeJob,
+    DecodingPool,
+    Identified,
+    Refusal,
+    WorkOrder,
+    decode_files,
+    identify_files,
+)
+from ingest.report import Accounts, FileOutcome
+from ingest.sources import SourceFile
+from radsearch.errors import EmbeddingError
+from radsearch.index import Index, IndexedImage, Stored
+from radsearch.models import ModelSpec
+from radsearch.privacy import Pseudonymizer
+from radsearch.settings import Settings, usable_cores
+
+if TYPE_CHECKING:
+    from radsearch.models.base import Embedder
+
+CHUNK_FILES = 256  # files that are embedded and written together; also what one Prefect task takes
+CHUNKS_IN_FLIGHT = 3  # one decodes, one embeds, one is written
+_IDENTIFY_FILES = 64
+_IDENTIFY_AHEAD = 4
+_DECODE_FILES = 8
+_DECODE_BYTES = 32 << 20
+_EMBED_IMAGES = 64
+_Item = TypeVar("_Item")
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A file that has to be embedded.
+
+    kept: models whose vectors stay as they are. stale: ids of frames that the file no longer has.
+    """
+
+    position: int
+    decode: DecodeJob
+    kept: tuple[str, ...] = ()
+    stale: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """What is embedded and written together; `number` counts from 1."""
+
+    number: int
+    jobs: tuple[Job, ...]
+
+
+class Ingestion:
+    """One run over one archive. Use it as a context manager; `chunks` and `ingest_chunk` share its workers."""
+
+    def __init__(
+        self, index: Index, models: Sequence[ModelSpec], settings: Settings, pseudonymizer: Pseudonymizer
+    ) -> None:
+        self.accounts = Accounts()
+        self._index = index
+        self._models = tuple(models)
+        self._settings = settings
+        self._pseudonymizer = pseudonymizer
+        preprocessings = tuple(dict.fromkeys(model.preprocessing for model in models))
+        workers = settings.workers or max(1, usable_cores() - 1)
+        self._decode_ahead = workers + 1
+        self._pool = DecodingPool(WorkOrder(pseudonymizer, preprocessings), workers)
+        self._loaded: list[Embedder] = []
+        self._loading = threading.Lock()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._pool.close()
+        self.accounts.close()
+
+    def chunks(self, files: Iterable[SourceFile]) -> Iterator[Chunk]:
+        """Go through the files in their order and hand out those that have to be embedded.
+
+        All others (unreadable, met twice, unchanged) are accounted for on the way.
+        """
+        todo: list[Job] = []
+        number = 0
+        for batch in self._identified(files):
+            todo.extend(self._to_embed(batch))
+            while len(todo) >= CHUNK_FILES:
+                number += 1
+                yield Chunk(number, tuple(todo[:CHUNK_FILES]))
+                del todo[:CHUNK_FILES]
+        if todo:
+            yield Chunk(number + 1, tuple(todo))
+
+    def ingest_chunk(self, chunk: Chunk) -> int:
+        """Decode, embed and write a chunk; account for its files when all of it is stored.
+
+        It may be run again after a failure: points are written by id, so nothing comes twice.
+
+        Returns:
+            The number of images written.
+        """
+        outcomes: list[FileOutcome] = []
+        waiting: list[tuple[Job, list[DecodedImage]]] = []
+        for job, decoded in self._decoded(chunk.jobs):
+            if isinstance(decoded, Refusal):
+                outcomes.append(_refused(job, decoded))
+                continue
+            waiting.append((job, decoded))
+            if sum(len(images) for _, images in waiting) >= _EMBED_IMAGES:
+                outcomes.extend(self._embed_and_write(waiting))
+                waiting = []
+        if waiting:
+            outcomes.extend(self._embed_and_write(waiting))
+        self.accounts.record(outcomes)
+        return sum(outcome.images for outcome in outcomes)
+
+    def _identified(
+        self, files: Iterable[SourceFile]
+    ) -> Iterator[list[tuple[int, SourceFile, Identified | Refusal]]]:
+        """Files with their identities, in order, a few batches ahead of the caller."""
+        numbered = enumerate(files)
+        under_way: deque[tuple[list[tuple[int, SourceFile]], Callable[[], list[Identified | Refusal]]]] = deque()
+        exhausted = False
+        while under_way or not exhausted:
+            while not exhausted and len(under_way) < _IDENTIFY_AHEAD:
+                batch = list(islice(numbered, _IDENTIFY_FILES))
+                exhausted = not batch
+                if batch:
+                    usable = [file for _, file in batch if file.reason is None]
+                    under_way.append((batch, self._pool.begin(identify_files, usable).results))
+            if under_way:
+                batch, results = under_way.popleft()
+                found = iter(results())
+                yield [
+                    (position, file, next(found) if file.reason is None else Refusal(file.reason, file.skipped))
+                    for position, file in batch
+                ]
+
+    def _to_embed(self, batch: Sequence[tuple[int, SourceFile, Identified | Refusal]]) -> list[Job]:
+        """The jobs of a batch; every other file of it is accounted for."""
+        settled: list[FileOutcome] = []
+        candidates: list[tuple[int, DecodeJob]] = []
+        for position, file, identified in batch:
+            refusal = identified if isinstance(identified, Refusal) else self._met_before(identified)
+            if refusal is not None:
+                outcome = "skipped" if refusal.skipped else "refused"
+                settled.append(FileOutcome(position, file.name, outcome, refusal.reason))
+            elif isinstance(identified, Identified):
+                candidates.append((position, DecodeJob(file, identified)))
+        jobs = []
+        stored = self._stored([job for _, job in candidates])
+        for position, decode in candidates:
+            job = self._job(position, decode, stored)
+            if job is None:
+                settled.append(FileOutcome(position, decode.source.name, "unchanged"))
+            else:
+                jobs.append(job)
+        self.accounts.record(settled)
+        return jobs
+
+    def _met_before(self, identified: Identified) -> Refusal | None:
+        """In one run the first file of an instance is taken: two would overwrite each other, run after run."""
+        identity = identified.identity
+        earlier = self.accounts.claim(identity.instance, identity.content)
+        if earlier is None:
+            return None
+        same = earlier == identity.content
+        words = "copy of another file" if same else "SOP Instance UID of another file, with other content"
+        return Refusal(words, skipped=True)
+
+    def _ids(self, decode: DecodeJob) -> list[str]:
+        identity = decode.identified.identity
+        return [self._pseudonymizer.point_id(identity.instance, frame) for frame in range(1, identity.frames + 1)]
+
+    def _stored(self, jobs: Sequence[DecodeJob]) -> dict[str, Stored]:
+        ids = [point for job in jobs for point in self._ids(job)]
+        return {point.id: point for point in self._index.retrieve(ids)} if ids else {}
+
+    def _job(self, position: int, decode: DecodeJob, stored: dict[str, Stored]) -> Job | None:
+        """What has to be done for a file; None where the index holds all of it already."""
+        payloads = [stored[point].payload for point in self._ids(decode) if point in stored]
+        if not payloads:
+            return Job(position, decode)
+        identity = decode.identified.identity
+        earlier_frames = int(payloads[0].get("frames", 1))
+        gone = range(identity.frames + 1, earlier_frames + 1)
+        stale = tuple(self._pseudonymizer.point_id(identity.instance, frame) for frame in gone)
+        complete = len(payloads) == identity.frames and not stale
+        if not complete or any(payload.get("content") != identity.content for payload in payloads):
+            return Job(position, decode, stale=stale)
+        held = set[str].intersection(*(set(payload.get("models", ())) for payload in payloads))
+        wanted = {model.name for model in self._models}
+        described = all(payload.get("described") == decode.identified.described for payload in payloads)
+        if described and wanted <= held:
+            return None
+        return Job(position, decode, kept=tuple(sorted(held - wanted)))
+
+    def _decoded(self, jobs: Sequence[Job]) -> Iterator[tuple[Job, list[DecodedImage] | Refusal]]:
+        """Each job with its pictures; a few small batches are decoded ahead, so that memory stays bounded."""
+        batches = _by_size(jobs)
+        under_way = deque(self._begin(batch) for batch in islice(batches, self._decode_ahead))
+        while under_way:
+            batch, results = under_way.popleft()
+            decoded = results()
+            under_way.extend(self._begin(following) for following in islice(batches, 1))
+            yield from zip(batch, decoded, strict=True)
+
+    def _begin(self, batch: list[Job]) -> tuple[list[Job], Callable[[], list[list[DecodedImage] | Refusal]]]:
+        return batch, self._pool.begin(decode_files, [job.decode for job in batch]).results
+
+    def _embed_and_write(self, decoded: Sequence[tuple[Job, list[DecodedImage]]]) -> list[FileOutcome]:
+        try:
+            points = self._embed(decoded)
+        except EmbeddingError:
+            if len(decoded) > 1:  # find the one that is to blame
+                return [outcome for one in decoded for outcome in self._embed_and_write([one])]
+            return [_refused(decoded[0][0], Refusal("the model gave no usable vector"))]
+        stale = [point for job, _ in decoded for point in job.stale]
+        if stale:
+            self._index.delete(stale)
+        self._index.write(points)
+        return [
+            FileOutcome(job.position, job.decode.source.name, "indexed", images=len(images)) for job, images in decoded
+        ]
+
+    def _embed(self, decoded: Sequence[tuple[Job, list[DecodedImage]]]) -> list[IndexedImage]:
+        images = [(job, image) for job, of_file in decoded for image in of_file]
+        vectors = {
+            embedder.spec.name: embedder.embed_prepared(
+                [image.squares[embedder.spec.preprocessing] for _, image in images]
+            )
+            for embedder in self._embedders()
+        }
+        return [
+            IndexedImage(
+                id=image.id,
+                vectors={name: rows[number] for name, rows in vectors.items()},
+                payload={**image.payload, "models": sorted({*vectors, *job.kept})},
+                kept=job.kept,
+            )
+            for number, (job, image) in enumerate(images)
+        ]
+
+    def _embedders(self) -> list["Embedder"]:
+        """The models, loaded when the first picture needs them: a run with nothing to do loads none."""
+        with self._loading:
+            if not self._loaded:
+                from radsearch.models.base import load_model
+
+                settings = self._settings
+                loaded = [
+                    load_model(
+                        model,
+                        models_folder=settings.models_folder,
+                        device=settings.device,
+                        batch=settings.batch_size,
+                    )
+                    for model in self._models
+                ]
+                for embedder in loaded:
+                    self._index.check(embedder.fingerprint)
+                self._loaded = loaded
+            return self._loaded
+
+
+def ingest_all(ingestion: Ingestion, files: Iterable[SourceFile], progress: Callable[[], None]) -> None:
+    """Run the whole pipeline in this process, `CHUNKS_IN_FLIGHT` chunks at a time."""
+    under_way: set[Future[int]] = set()
+    with ThreadPoolExecutor(CHUNKS_IN_FLIGHT) as threads:
+        try:
+            for chunk in ingestion.chunks(_telling(files, progress)):
+                under_way.add(threads.submit(ingestion.ingest_chunk, chunk))
+                if len(under_way) >= CHUNKS_IN_FLIGHT:
+                    under_way = _settle(under_way, progress)
+            while under_way:
+                under_way = _settle(under_way, progress)
+        except BaseException:
+            threads.shutdown(wait=False, cancel_futures=True)
+            raise
+    progress()
+
+
+def _telling(files: Iterable[SourceFile], progress: Callable[[], None]) -> Iterator[SourceFile]:
+    for number, file in enumerate(files):
+        if number % _IDENTIFY_FILES == 0:
+            progress()
+        yield file
+
+
+def _settle(under_way: set[Future[int]], progress: Callable[[], None]) -> set[Future[int]]:
+    done, rest = wait(under_way, timeout=1.0, return_when=FIRST_COMPLETED)
+    while not done:
+        progress()
+        done, rest = wait(under_way, timeout=1.0, return_when=FIRST_COMPLETED)
+    for future in done:
+        future.result()
+    progress()
+    return rest
+
+
+def _by_size(jobs: Sequence[Job]) -> Iterator[list[Job]]:
+    """Batches of a few files each; large files go alone."""
+    batch: list[Job] = []
+    size = 0
+    for job in jobs:
+        bytes_of = _size(job)
+        if batch and (len(batch) >= _DECODE_FILES or size + bytes_of > _DECODE_BYTES):
+            yield batch
+            batch, size = [], 0
+        batch.append(job)
+        size += bytes_of
+    if batch:
+        yield batch
+
+
+def _size(job: Job) -> int:
+    try:
+        return job.decode.source.path.stat().st_size
+    except OSError:
+        return 0  # gone since: decoding will say so
+
+
+def _refused(job: Job, refusal: Refusal) -> FileOutcome:
+    outcome = FileOutcome(job.position, job.decode.source.name, "refused", refusal.reason)
+    return replace(outcome, outcome="skipped") if refusal.skipped else outcome

@@ -1,0 +1,69 @@
+"""One ingest from end to end: what `python -m ingest` and the Prefect flow share."""
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from ingest.pipeline import Ingestion
+from ingest.report import Summary, summarise, write_report
+from ingest.sources import Archive
+from radsearch.errors import SettingsError
+from radsearch.index import Index, open_index
+from radsearch.models import find_model, fingerprint_of
+from radsearch.models.weights import find_weights
+from radsearch.privacy import Pseudonymizer, load_pseudonymizer
+from radsearch.settings import Settings
+from radsearch.study import Fingerprint
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """A run that has begun: the pipeline, its index and its clock."""
+
+    archive: Archive
+    ingestion: Ingestion
+    index: Index
+    pseudonymizer: Pseudonymizer
+    fingerprints: tuple[Fingerprint, ...]
+    begun: float
+
+    def finish(self, report: Path | None) -> Summary:
+        """Make the index fast and safe, add the accounts up, write the report.
+
+        Raises:
+            SettingsError: there was no file at all; the report cannot be written.
+        """
+        self.index.finish()
+        summary = summarise(self.ingestion.accounts, self.fingerprints, time.monotonic() - self.begun)
+        if report is not None:
+            write_report(report, summary, self.ingestion.accounts)
+        if summary.found == 0:
+            raise SettingsError(f"no files in {self.archive.path}")
+        return summary
+
+
+@contextmanager
+def begin(archive: Archive, models: Sequence[str], settings: Settings) -> Iterator[Run]:
+    """Open index and pipeline for one run, and close them after it.
+
+    Raises:
+        RadSearchError: an unknown model, missing weights, a busy or foreign index.
+    """
+    begun = time.monotonic()
+    specs = [find_model(name) for name in dict.fromkeys(models or (settings.model,))]
+    fingerprints = tuple(fingerprint_of(spec, find_weights(spec, settings.models_folder)) for spec in specs)
+    pseudonymizer = load_pseudonymizer(secret=settings.secret, secret_file=settings.secret_file.expanduser())
+    _first_file(archive, pseudonymizer)
+    with open_index(settings, create_for=fingerprints) as index:
+        index.admit(fingerprints, pseudonymizer.check)
+        with Ingestion(index, specs, settings, pseudonymizer) as ingestion:
+            yield Run(archive, ingestion, index, pseudonymizer, fingerprints, begun)
+
+
+def _first_file(archive: Archive, pseudonymizer: Pseudonymizer) -> None:
+    """Meet a missing path or a manifest without its columns before an index is made."""
+    next(archive.files(pseudonymizer), None)
+
+

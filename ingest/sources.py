@@ -1,0 +1,123 @@
+"""Where files come from: a folder, a single file, or the rows of a manifest."""
+
+import os
+import stat
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ingest.manifest import read_rows
+from radsearch.errors import SettingsError
+from radsearch.privacy import Pseudonymizer
+from radsearch.study import Facts
+
+
+@dataclass(frozen=True, slots=True)
+class SourceFile:
+    """One file to be taken in.
+
+    name: its path relative to the archive, as the report shows it.
+    identity: what names it where it carries no identifier of its own.
+    said: what the manifest and the options say of it.
+    reason: why it cannot even be opened, with `skipped` for what is none of ours; None for an ordinary file.
+    """
+
+    path: Path
+    name: str
+    identity: str
+    said: Facts = field(default_factory=Facts)
+    reason: str | None = None
+    skipped: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Archive:
+    """What one run takes in.
+
+    path: a folder, taken with all below it, or a single file.
+    manifest: a CSV whose rows say which files below `path` are taken, and what they are.
+    dataset, split: said of every file that the manifest does not say it of.
+    only: names (as in a report) to which the run is limited; None for all.
+    """
+
+    path: Path
+    manifest: Path | None = None
+    dataset: str | None = None
+    split: str | None = None
+    only: frozenset[str] | None = None
+
+    @property
+    def root(self) -> Path:
+        """The folder that every file has to lie in."""
+        return self.path.resolve() if self.path.is_dir() else self.path.resolve().parent
+
+    def files(self, pseudonymizer: Pseudonymizer) -> Iterator[SourceFile]:
+        """Every file in a fixed order, one at a time.
+
+        Raises:
+            SettingsError: there is no such path.
+            ManifestError: the manifest cannot be used as a whole.
+        """
+        if not self.path.exists():
+            raise SettingsError(f"there is no file or folder {self.path}")
+        found = self._listed(pseudonymizer) if self.manifest else self._walked()
+        return (file for file in found if self.only is None or file.name in self.only)
+
+    def count(self, pseudonymizer: Pseudonymizer) -> int:
+        """How many files there are."""
+        return sum(1 for _ in self.files(pseudonymizer))
+
+    def _walked(self) -> Iterator[SourceFile]:
+        said = Facts(dataset=self.dataset, split=self.split)
+        if self.path.is_dir():
+            for path in _walk(self.root):
+                yield self._source(path, said)
+        else:
+            yield self._source(self.path.resolve().parent / self.path.name, said)
+
+    def _listed(self, pseudonymizer: Pseudonymizer) -> Iterator[SourceFile]:
+        if self.manifest is None:
+            return
+        folder = self.manifest.resolve().parent
+        for row in read_rows(self.manifest, pseudonymizer, dataset=self.dataset, split=self.split):
+            if row.reason is not None:
+                yield SourceFile(folder, row.filepath, row.filepath, reason=row.reason)
+            else:
+                yield self._source(Path(os.path.normpath(folder / row.filepath)), row.facts)
+
+    def _source(self, path: Path, said: Facts) -> SourceFile:
+        name = os.path.relpath(path, self.root)
+        identity = f"{said.dataset}\0{name}" if said.dataset else str(path)
+        reason, skipped = _unusable(path, self.root)
+        return SourceFile(path, name, identity, said, reason, skipped)
+
+
+def _walk(folder: Path) -> Iterator[Path]:
+    """All that lies below a folder in a fixed order; links to folders are shown but not entered."""
+    with os.scandir(folder) as entries:
+        ordered = sorted(entries, key=lambda entry: entry.name)
+    if any(entry.name == "radsearch.json" for entry in ordered):
+        return  # an index of ours
+    for entry in ordered:
+        if entry.is_dir(follow_symlinks=False):
+            yield from _walk(Path(entry.path))
+        else:
+            yield Path(entry.path)
+
+
+def _unusable(path: Path, root: Path) -> tuple[str | None, bool]:
+    """Why a path is not opened, and whether that is a skip (none of ours) or a refusal."""
+    try:
+        real = path.resolve(strict=True)
+        mode = real.stat().st_mode
+    except FileNotFoundError:
+        return "file is missing", False
+    except (OSError, RuntimeError):  # no permission on the way, or links in a circle
+        return "file cannot be reached", False
+    if not real.is_relative_to(root):
+        return "file lies outside the archive", False
+    if stat.S_ISDIR(mode):
+        return "link to a folder", True
+    if not stat.S_ISREG(mode):
+        return "not a regular file", True
+    return None, False

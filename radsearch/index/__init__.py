@@ -1,0 +1,34 @@
+"""The collection of vectors: one interface, a folder (Qdrant Edge, in process) or a URL (a Qdrant server or cluster)."""
+
+from collections.abc import Sequence
+
+from radsearch.errors import SettingsError
+from radsearch.index.base import Index, IndexedImage, Stored
+from radsearch.index.schema import FACET_FIELDS
+from radsearch.settings import Settings
+from radsearch.study import Fingerprint
+
+__all__ = ["FACET_FIELDS", "Index", "IndexedImage", "Stored", "open_index"]
+
+
+def open_index(settings: Settings, *, create_for: Sequence[Fingerprint] = ()) -> Index:
+    """Open the index that `settings.index` names: a URL or a folder.
+
+    Args:
+        settings: where it is, how long to wait for it.
+        create_for: models that a new index is made for, where there is none yet; empty to make none.
+
+    Raises:
+        IndexMissingError: there is none (and none is to be made), or the folder holds something else.
+        IndexBusyError: another process holds the folder.
+        IndexUnreachableError: the server does not answer.
+    """
+    if settings.index.startswith(("http://", "https://")):
+        from radsearch.index.server import open_server_index
+
+        return open_server_index(settings, create_for=create_for)
+    if "://" in settings.index:
+        raise SettingsError(f"the index {settings.index!r} is neither a folder nor an http(s) URL")
+    from radsearch.index.embedded import open_embedded_index
+
+    return open_embedded_index(settings, create_for=create_for)

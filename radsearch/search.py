@@ -1,0 +1,214 @@
+"""Search: by an image, by an indexed one, by text, or by liked and disliked examples -> ranked hits.
+
+The query itself and all other images of its patient are left out, unless the caller allows them.
+"""
+
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from radsearch.errors import NothingToSearchError, UnknownNameError
+from radsearch.index import Index, Stored
+from radsearch.index.schema import facts_of
+from radsearch.models import find_model
+from radsearch.privacy import Pseudonymizer
+from radsearch.reading import identify, read
+from radsearch.rendering import render
+from radsearch.settings import Settings
+from radsearch.study import XR_CODES, Facts, Hit, SearchFilter, StudyImage, Vectors
+
+if TYPE_CHECKING:
+    from radsearch.models.base import Embedder
+
+_CHECKED_FIELDS = ("modality", "region", "pathology", "dataset")
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What a search may return: how many, from where, by which models (fused where there are several)."""
+
+    limit: int = 10
+    where: SearchFilter = SearchFilter()
+    models: tuple[str, ...] = ()
+    allow_same_patient: bool = False
+
+
+class Searcher:
+    """Searches one index. Models are loaded when a query first needs them and kept."""
+
+    def __init__(self, index: Index, settings: Settings, pseudonymizer: Pseudonymizer | None = None) -> None:
+        """Args: pseudonymizer: makes a file's pseudonyms, needed for `by_image` only."""
+        self._index = index
+        self._settings = settings
+        self._pseudonymizer = pseudonymizer
+        self._loaded: dict[str, Embedder] = {}
+
+    def by_image(self, path: Path, wanted: Wanted, *, frame: int | None = None) -> list[Hit]:
+        """The images nearest to a file's. One whose content is indexed is that image: no model is loaded for it.
+
+        Args:
+            path: a DICOM, PNG or JPEG file.
+            wanted: limit, filter and models.
+            frame: number of the frame to search by, from 1; the middle one by default.
+
+        Raises:
+            UnreadableImageError, OSError: the file cannot be read.
+            RadSearchError: see `check_filter` and the model's loader; NothingToSearchError for a frame that is not there.
+        """
+        models = self._models(wanted)
+        self.check_filter(wanted.where)
+        if self._pseudonymizer is None:
+            raise NothingToSearchError("a search by file needs the secret of the index")
+        identity = identify(path, self._pseudonymizer, name=str(path.resolve()))
+        chosen = (identity.frames + 1) // 2 if frame is None else frame
+        same = self._index.with_content(identity.content)
+        own = self._stored_vectors([point.id for point in same if point.payload.get("frame") == chosen], models)
+        if own is not None:
+            return self._nearest(own, wanted, [facts_of(point.payload) for point in same], [point.id for point in same])
+        image = self._frame(path, chosen)
+        picture = render(image)
+        vectors = {name: self._embedder(name).embed_images([picture])[0] for name in models}
+        known = [image.facts, *(facts_of(point.payload) for point in same)]
+        ids = [self._pseudonymizer.point_id(identity.instance, number) for number in range(1, identity.frames + 1)]
+        return self._nearest(vectors, wanted, known, [*ids, *(point.id for point in same)])
+
+    def by_id(self, point: str, wanted: Wanted) -> list[Hit]:
+        """The images nearest to an indexed one. Raises NothingToSearchError where there is none of that id."""
+        return self.like([point], [], wanted)
+
+    def like(self, liked: Sequence[str], disliked: Sequence[str], wanted: Wanted) -> list[Hit]:
+        """The images nearest to the liked examples and away from the disliked ones (ids of indexed images).
+
+        The query is Rocchio's: the mean of the liked plus its difference to the mean of the disliked.
+        The examples and their patients are left out.
+        """
+        if not liked:
+            raise NothingToSearchError("a search by examples needs at least one that is liked")
+        models = self._models(wanted)
+        self.check_filter(wanted.where)
+        examples = {point.id: point for point in self._retrieve([*liked, *disliked], models)}
+        for point in (*liked, *disliked):
+            if point not in examples or any(name not in examples[point].vectors for name in models):
+                raise NothingToSearchError(f"no indexed image {point} with a vector of {', '.join(models)}")
+        vectors = {
+            name: rocchio(
+                np.stack([examples[point].vectors[name] for point in liked]),
+                np.stack([examples[point].vectors[name] for point in disliked]) if disliked else None,
+            )
+            for name in models
+        }
+        facts = [facts_of(point.payload) for point in examples.values()]
+        return self._nearest(vectors, wanted, facts, list(examples))
+
+    def by_text(self, text: str, wanted: Wanted) -> list[Hit]:
+        """The images nearest to a text, by models that read text. Raises EmbeddingError where one does not."""
+        if not text.strip():
+            raise NothingToSearchError("the text to search for is empty")
+        models = self._models(wanted)
+        self.check_filter(wanted.where)
+        vectors = {name: self._embedder(name).embed_texts([text])[0] for name in models}
+        return self._index.nearest(vectors, wanted.where, wanted.limit)
+
+    def check_filter(self, where: SearchFilter) -> None:
+        """Refuse values that no indexed image has, with the list of those that there are.
+
+        Raises:
+            UnknownNameError: the message names the values and the nearest one.
+        """
+        for name in _CHECKED_FIELDS:
+            asked = {*getattr(where, name), *(where.pathology_none if name == "pathology" else ())}
+            if not asked:
+                continue
+            present = {str(value) for value in self._index.facets(name, SearchFilter())}
+            if name == "modality" and present.intersection(XR_CODES):
+                present.add("XR")
+            for value in sorted(asked - present):
+                raise UnknownNameError(name, value, present, where=f"the index {self._index.location} holds")
+
+    def _models(self, wanted: Wanted) -> tuple[str, ...]:
+        names = tuple(dict.fromkeys(wanted.models)) or self._default_models()
+        for name in names:
+            self._index.require_model(name)
+        return names
+
+    def _default_models(self) -> tuple[str, ...]:
+        """The model of the settings where the index holds it, else the index's only one."""
+        held = tuple(self._index.card.models)
+        return held if len(held) == 1 else (self._settings.model,)
+
+    def _embedder(self, name: str) -> "Embedder":
+        if name not in self._loaded:
+            from radsearch.models.base import load_model
+
+            settings = self._settings
+            spec = find_model(name)
+            embedder = load_model(spec, models_folder=settings.models_folder, device=settings.device, batch=1)
+            self._index.check(embedder.fingerprint)
+            self._loaded[name] = embedder
+        return self._loaded[name]
+
+    def _frame(self, path: Path, number: int) -> StudyImage:
+        if self._pseudonymizer is None:
+            raise NothingToSearchError("a search by file needs the secret of the index")
+        for image in read(path, self._pseudonymizer):
+            if image.frame == number:
+                return image
+        raise NothingToSearchError(f"the file has no frame {number}")
+
+    def _retrieve(self, ids: Sequence[str], models: Sequence[str]) -> list[Stored]:
+        for point in ids:
+            if not _is_uuid(point):
+                raise NothingToSearchError(f"{point!r} is no id of an indexed image (they look like UUIDs)")
+        return self._index.retrieve(ids, vectors_of=models)
+
+    def _stored_vectors(self, ids: Sequence[str], models: Sequence[str]) -> Mapping[str, Vectors] | None:
+        """The vectors of the first of these points, where it has all of the models'."""
+        for point in self._index.retrieve(ids[:1], vectors_of=models) if ids else []:
+            if all(name in point.vectors for name in models):
+                return point.vectors
+        return None
+
+    def _nearest(
+        self, vectors: Mapping[str, Vectors], wanted: Wanted, known: Sequence[Facts], own_ids: Sequence[str]
+    ) -> list[Hit]:
+        where = replace(wanted.where, without_ids=(*wanted.where.without_ids, *own_ids))
+        if not wanted.allow_same_patient:
+            where = replace(
+                where,
+                without_patients=(*where.without_patients, *_stated(known, lambda facts: facts.patient)),
+                without_studies=(*where.without_studies, *_stated(known, lambda facts: facts.study)),
+            )
+        return self._index.nearest(vectors, where, wanted.limit)
+
+
+def rocchio(liked: Vectors, disliked: Vectors | None) -> Vectors:
+    """The query that stands for examples: `mean(liked) + (mean(liked) - mean(disliked))`, of unit length.
+
+    Args:
+        liked, disliked: (n, dimension) vectors of unit length.
+
+    Source: J. J. Rocchio, Relevance feedback in information retrieval, 1971; Qdrant's `average_vector` strategy.
+    """
+    query: Vectors = liked.mean(axis=0)
+    if disliked is not None:
+        query = 2 * query - disliked.mean(axis=0)
+    length = float(np.linalg.norm(query))
+    if length == 0:
+        raise NothingToSearchError("the liked and the disliked examples cancel each other out")
+    return (query / length).astype(np.float32)
+
+
+def _stated(known: Sequence[Facts], read_fact: Callable[[Facts], str | None]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(fact for facts in known if (fact := read_fact(facts)) is not None))
+
+
+def _is_uuid(text: str) -> bool:
+    try:
+        uuid.UUID(text)
+    except ValueError:
+        return False
+    return True
