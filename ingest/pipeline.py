@@ -109,25 +109,28 @@ class Ingestion:
             yield Chunk(number + 1, tuple(todo))
 
     def ingest_chunk(self, chunk: Chunk) -> int:
-        """Decode, embed and write a chunk; account for its files when all of it is stored.
+        """Decode, embed and write a chunk; account for each file when its images are stored.
 
-        It may be run again after a failure: points are written by id, so nothing comes twice.
+        It may be run again after a failure: points are written by id and files accounted for by position, so
+        nothing comes twice.
 
         Returns:
             The number of images written.
         """
-        outcomes: list[FileOutcome] = []
+        written = 0
         waiting: list[tuple[Job, list[DecodedImage]]] = []
         for job, decoded in self._decoded(chunk.jobs):
             if isinstance(decoded, Refusal):
-                outcomes.append(_refused(job, decoded))
+                self.accounts.record([_refused(job, decoded)])
                 continue
             waiting.append((job, decoded))
             if sum(len(images) for _, images in waiting) >= _EMBED_IMAGES:
-                outcomes.extend(self._embed_and_write(waiting))
+                written += self._store(waiting)
                 waiting = []
-        if waiting:
-            outcomes.extend(self._embed_and_write(waiting))
+        return written + self._store(waiting)
+
+    def _store(self, decoded: Sequence[tuple[Job, list[DecodedImage]]]) -> int:
+        outcomes = self._embed_and_write(decoded) if decoded else []
         self.accounts.record(outcomes)
         return sum(outcome.images for outcome in outcomes)
 

@@ -73,9 +73,9 @@ class UnknownNameError(RadSearchError):
         names = sorted(known)
         lowered = {known_name.lower(): known_name for known_name in names}
         nearest = difflib.get_close_matches(name.lower(), lowered, n=1, cutoff=0.5)
-        suggestion = f" Did you mean {lowered[nearest[0]]!r}?" if nearest else ""
+        suggestion = f" (did you mean {lowered[nearest[0]]!r}?)" if nearest else ""
         listed = ", ".join(names) if names else "none"
-        super().__init__(f"unknown {kind} {name!r};{suggestion} {where}: {listed}")
+        super().__init__(f"unknown {kind} {name!r}{suggestion}; {where}: {listed}")
 
 
 def exit_code(command: Callable[[], int]) -> int:

@@ -132,6 +132,8 @@ class Searcher:
     def _models(self, wanted: Wanted) -> tuple[str, ...]:
         names = tuple(dict.fromkeys(wanted.models)) or self._default_models()
         for name in names:
+            if name not in self._index.card.models:
+                find_model(name)  # a name that nobody knows is answered with the whole table
             self._index.require_model(name)
         return names
 
