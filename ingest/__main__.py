@@ -29,9 +29,8 @@ def _ingest(options: argparse.Namespace) -> int:
     only = read_refused(options.retry) if options.retry else None
     archive = Archive(options.path, options.manifest, options.dataset, options.split, only)
     with begin(archive, options.model, settings) as run:
-        files = archive.files(run.pseudonymizer)
         with Progress(run.ingestion.accounts, lambda: archive.count(run.pseudonymizer)) as progress:
-            ingest_all(run.ingestion, files, progress)
+            ingest_all(run.ingestion, lambda: archive.files(run.pseudonymizer), progress)
         summary = run.finish(options.report)
     sys.stderr.write("\n".join(summary.lines()) + "\n")
     return summary.exit_code

@@ -99,9 +99,7 @@ def _decode(order: WorkOrder, job: DecodeJob) -> list[DecodedImage]:
         picture = render(image)
         payload = payload_of(image, content=identity.content, described=job.identified.described, models=())
         squares = {how: prepare(picture, how) for how in order.preprocessings}
-        decoded.append(
-            DecodedImage(order.pseudonymizer.point_id(identity.instance, image.frame), payload, squares)
-        )
+        decoded.append(DecodedImage(order.pseudonymizer.point_id(identity.instance, image.frame), payload, squares))
     return decoded
 
 

@@ -56,7 +56,11 @@ def read_rows(
 
 
 def _read_row(
-    row: Mapping[str | None, str | list[str] | None], pseudonymizer: Pseudonymizer, *, dataset: str | None, split: str | None
+    row: Mapping[str | None, str | list[str] | None],
+    pseudonymizer: Pseudonymizer,
+    *,
+    dataset: str | None,
+    split: str | None,
 ) -> ManifestRow:
     cells = {name: value.strip() for name, value in row.items() if isinstance(name, str) and isinstance(value, str)}
     filepath = cells.get("filepath", "")
@@ -71,7 +75,12 @@ def _read_row(
 
 
 def _facts(
-    cells: Mapping[str, str], modality: str | None, pseudonymizer: Pseudonymizer, *, dataset: str | None, split: str | None
+    cells: Mapping[str, str],
+    modality: str | None,
+    pseudonymizer: Pseudonymizer,
+    *,
+    dataset: str | None,
+    split: str | None,
 ) -> Facts:
     said = {name: cells.get(name) or None for name in KNOWN}
     findings = tuple(dict.fromkeys(finding.strip() for finding in cells["labels"].split(";") if finding.strip()))

@@ -82,6 +82,7 @@ class Ingestion:
         self._pool = DecodingPool(WorkOrder(pseudonymizer, preprocessings), workers)
         self._loaded: list[Embedder] = []
         self._loading = threading.Lock()
+        self._handed_out = 0
 
     def __enter__(self) -> Self:
         return self
@@ -92,21 +93,32 @@ class Ingestion:
         self._pool.close()
         self.accounts.close()
 
-    def chunks(self, files: Iterable[SourceFile]) -> Iterator[Chunk]:
+    def passes(self, files: Callable[[], Iterable[SourceFile]]) -> Iterator[Iterator[Chunk]]:
+        """The chunks of each pass over the files; all of a pass are to be ingested before the next one is asked for.
+
+        There is one pass, and further ones only for files whose SOP Instance UID was taken by an unreadable copy.
+        """
+        yield self._chunks(enumerate(files()))
+        while again := self.accounts.second_chances():
+            yield self._chunks((position, file) for position, file in enumerate(files()) if position in again)
+
+    def _chunks(self, files: Iterator[tuple[int, SourceFile]]) -> Iterator[Chunk]:
         """Go through the files in their order and hand out those that have to be embedded.
 
         All others (unreadable, met twice, unchanged) are accounted for on the way.
         """
         todo: list[Job] = []
-        number = 0
         for batch in self._identified(files):
             todo.extend(self._to_embed(batch))
             while len(todo) >= CHUNK_FILES:
-                number += 1
-                yield Chunk(number, tuple(todo[:CHUNK_FILES]))
+                yield self._chunk(todo[:CHUNK_FILES])
                 del todo[:CHUNK_FILES]
         if todo:
-            yield Chunk(number + 1, tuple(todo))
+            yield self._chunk(todo)
+
+    def _chunk(self, jobs: Sequence[Job]) -> Chunk:
+        self._handed_out += 1
+        return Chunk(self._handed_out, tuple(jobs))
 
     def ingest_chunk(self, chunk: Chunk) -> int:
         """Decode, embed and write a chunk; account for each file when its images are stored.
@@ -135,10 +147,9 @@ class Ingestion:
         return sum(outcome.images for outcome in outcomes)
 
     def _identified(
-        self, files: Iterable[SourceFile]
+        self, numbered: Iterator[tuple[int, SourceFile]]
     ) -> Iterator[list[tuple[int, SourceFile, Identified | Refusal]]]:
         """Files with their identities, in order, a few batches ahead of the caller."""
-        numbered = enumerate(files)
         under_way: deque[tuple[list[tuple[int, SourceFile]], Callable[[], list[Identified | Refusal]]]] = deque()
         exhausted = False
         while under_way or not exhausted:
@@ -161,7 +172,7 @@ class Ingestion:
         settled: list[FileOutcome] = []
         candidates: list[tuple[int, DecodeJob]] = []
         for position, file, identified in batch:
-            refusal = identified if isinstance(identified, Refusal) else self._met_before(identified)
+            refusal = identified if isinstance(identified, Refusal) else self._met_before(identified, position)
             if refusal is not None:
                 outcome = "skipped" if refusal.skipped else "refused"
                 settled.append(FileOutcome(position, file.name, outcome, refusal.reason))
@@ -178,10 +189,10 @@ class Ingestion:
         self.accounts.record(settled)
         return jobs
 
-    def _met_before(self, identified: Identified) -> Refusal | None:
+    def _met_before(self, identified: Identified, position: int) -> Refusal | None:
         """In one run the first file of an instance is taken: two would overwrite each other, run after run."""
         identity = identified.identity
-        earlier = self.accounts.claim(identity.instance, identity.content)
+        earlier = self.accounts.claim(identity.instance, identity.content, position)
         if earlier is None:
             return None
         same = earlier == identity.content
@@ -283,17 +294,20 @@ class Ingestion:
             return self._loaded
 
 
-def ingest_all(ingestion: Ingestion, files: Iterable[SourceFile], progress: Callable[[], None]) -> None:
+def ingest_all(
+    ingestion: Ingestion, files: Callable[[], Iterable[SourceFile]], progress: Callable[[], None]
+) -> None:
     """Run the whole pipeline in this process, `CHUNKS_IN_FLIGHT` chunks at a time."""
     under_way: set[Future[int]] = set()
     with ThreadPoolExecutor(CHUNKS_IN_FLIGHT) as threads:
         try:
-            for chunk in ingestion.chunks(_telling(files, progress)):
-                under_way.add(threads.submit(ingestion.ingest_chunk, chunk))
-                if len(under_way) >= CHUNKS_IN_FLIGHT:
+            for chunks in ingestion.passes(lambda: _telling(files(), progress)):
+                for chunk in chunks:
+                    under_way.add(threads.submit(ingestion.ingest_chunk, chunk))
+                    if len(under_way) >= CHUNKS_IN_FLIGHT:
+                        under_way = _settle(under_way, progress)
+                while under_way:
                     under_way = _settle(under_way, progress)
-            while under_way:
-                under_way = _settle(under_way, progress)
         except BaseException:
             threads.shutdown(wait=False, cancel_futures=True)
             raise

@@ -35,7 +35,7 @@ class Progress:
             self._bar.close()
 
     def __call__(self) -> None:
-        done = sum(self._accounts.totals().values())
+        done = self._accounts.done()
         if self._bar is not None:
             self._bar.total = self._total
             self._bar.update(done - self._bar.n)

@@ -39,7 +39,10 @@ class Accounts:
         self._database.execute(
             "CREATE TABLE files (position INTEGER PRIMARY KEY, file TEXT, outcome TEXT, reason TEXT, images INTEGER)"
         )
-        self._database.execute("CREATE TABLE instances (instance TEXT PRIMARY KEY, content TEXT) WITHOUT ROWID")
+        self._database.execute(
+            "CREATE TABLE instances (instance TEXT PRIMARY KEY, content TEXT, position INTEGER) WITHOUT ROWID"
+        )
+        self._database.execute("CREATE TABLE copies (position INTEGER PRIMARY KEY, instance TEXT)")
 
     def record(self, outcomes: Sequence[FileOutcome]) -> None:
         """Keep outcomes; a file's later one (after a retry) replaces its earlier one."""
@@ -47,14 +50,36 @@ class Accounts:
         with self._lock:
             self._database.executemany("INSERT OR REPLACE INTO files VALUES (?, ?, ?, ?, ?)", rows)
 
-    def claim(self, instance: str, content: str) -> str | None:
-        """Take an instance for the calling file; the content of the file that has it already, if any."""
+    def claim(self, instance: str, content: str, position: int) -> str | None:
+        """Take an instance for the file at `position`; the content of the file that has it already, if any."""
         with self._lock:
             taken = self._database.execute("SELECT content FROM instances WHERE instance = ?", (instance,)).fetchone()
             if taken is None:
-                self._database.execute("INSERT INTO instances VALUES (?, ?)", (instance, content))
+                self._database.execute("INSERT INTO instances VALUES (?, ?, ?)", (instance, content, position))
                 return None
+            self._database.execute("INSERT OR REPLACE INTO copies VALUES (?, ?)", (position, instance))
         return str(taken[0])
+
+    def second_chances(self) -> frozenset[int]:
+        """Positions of files to be tried now, because the file that took their instance turned out to be unreadable.
+
+        One an instance, the next in order; its instance is free again.
+        """
+        unlucky = """
+            SELECT MIN(copies.position), copies.instance FROM copies
+            JOIN instances ON instances.instance = copies.instance
+            JOIN files ON files.position = instances.position
+            WHERE files.outcome IN ('refused', 'skipped') GROUP BY copies.instance
+        """
+        with self._lock:
+            rows = self._database.execute(unlucky).fetchall()
+            self._database.executemany("DELETE FROM instances WHERE instance = ?", [(name,) for _, name in rows])
+            self._database.executemany("DELETE FROM copies WHERE position = ?", [(position,) for position, _ in rows])
+        return frozenset(position for position, _ in rows)
+
+    def done(self) -> int:
+        """Number of files with an outcome."""
+        return sum(self.totals().values())
 
     def totals(self) -> dict[Outcome, int]:
         """Number of files by outcome; all four are there."""

@@ -65,5 +65,3 @@ def begin(archive: Archive, models: Sequence[str], settings: Settings) -> Iterat
 def _first_file(archive: Archive, pseudonymizer: Pseudonymizer) -> None:
     """Meet a missing path or a manifest without its columns before an index is made."""
     next(archive.files(pseudonymizer), None)
-
-

@@ -22,7 +22,9 @@ def _own_surroundings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Tests see no RADSEARCH_* of the user's and write nothing into a home folder."""
     import os
 
-    for name in [name for name in os.environ if name.startswith("RADSEARCH_") and not name.startswith("RADSEARCH_TEST_")]:
+    for name in [
+        name for name in os.environ if name.startswith("RADSEARCH_") and not name.startswith("RADSEARCH_TEST_")
+    ]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("RADSEARCH_SECRET", SECRET)
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))

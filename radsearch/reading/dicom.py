@@ -79,12 +79,16 @@ def _parse(path: Path, **options: Any) -> FileDataset:
     except Exception as error:  # pydicom raises whatever the bytes lead it to
         raise UnreadableImageError("damaged header") from error
     if empty:
-        raise UnreadableImageError("truncated file" if dataset.preamble else "not an image", skipped=not dataset.preamble)
+        raise UnreadableImageError(
+            "truncated file" if dataset.preamble else "not an image", skipped=not dataset.preamble
+        )
     return dataset
 
 
 def _skip_what_is_no_picture(dataset: Dataset) -> None:
-    sop_class = text_of(dataset, "SOPClassUID") or text_of(getattr(dataset, "file_meta", Dataset()), "MediaStorageSOPClassUID")
+    sop_class = text_of(dataset, "SOPClassUID") or text_of(
+        getattr(dataset, "file_meta", Dataset()), "MediaStorageSOPClassUID"
+    )
     reason = no_picture_reason(sop_class)
     if reason is not None:
         raise UnreadableImageError(f"no picture: {reason}", skipped=True)
