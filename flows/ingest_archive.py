@@ -5,7 +5,8 @@ import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
 
 from prefect import flow, task
 from prefect.artifacts import (
@@ -15,9 +16,8 @@ from prefect.artifacts import (
     update_progress_artifact,
 )
 from prefect.cache_policies import NO_CACHE
-from prefect.client.schemas.objects import TaskRun
-from prefect.futures import PrefectFuture
-from prefect.states import Completed, Failed, State
+from prefect.client.schemas.objects import State, TaskRun
+from prefect.states import Completed, Failed
 from prefect.task_runners import ThreadPoolTaskRunner
 from prefect.tasks import Task
 
@@ -28,9 +28,13 @@ from ingest.sources import Archive
 from radsearch.errors import IndexBusyError, IndexUnreachableError, RadSearchError, exit_code
 from radsearch.settings import Settings, load_settings
 
+if TYPE_CHECKING:
+    from prefect.futures import PrefectFuture
+
 _RETRY_DELAYS_SECONDS = [2.0, 10.0, 30.0]
 _PROGRESS_KEY = "ingest-progress"
 _OUTCOMES_KEY = "ingest-outcomes"
+_SUMMARY_KEY = "ingest-summary"
 
 
 def _is_transient(_task: Task[..., Any], _run: TaskRun, state: State[Any]) -> bool:
@@ -59,7 +63,7 @@ def ingest_chunk(ingestion: Ingestion, chunk: Chunk, number: int) -> int:  # noq
     persist_result=False,
     validate_parameters=True,
 )
-def ingest_archive(  # noqa: PLR0913 -- a flow's parameters are what a deployment sets
+def ingest_archive(  # noqa: PLR0913, PLR0917 -- a flow's parameters are what a deployment sets
     path: Path,
     manifest: Path | None = None,
     dataset: str | None = None,
@@ -89,6 +93,7 @@ def ingest_archive(  # noqa: PLR0913 -- a flow's parameters are what a deploymen
 def _run_chunks(run: Run) -> None:
     total = run.archive.count(run.pseudonymizer)
     progress = create_progress_artifact(0.0, key=_PROGRESS_KEY, description=f"{total} files")
+    assert isinstance(progress, UUID)  # noqa: S101 -- typed for callers in a coroutine too
     under_way: list[PrefectFuture[int]] = []
 
     def settle() -> None:
@@ -113,7 +118,7 @@ def _write_artifacts(summary: Summary, settings: Settings) -> None:
     create_table_artifact(rows, key=_OUTCOMES_KEY, description=f"{summary.found} files")
     models = ", ".join(model.model for model in summary.models)
     words = "\n".join(f"- {line.strip()}" for line in summary.lines())
-    create_markdown_artifact(f"## Ingest into `{settings.index}`\n\nModels: {models}\n\n{words}\n", key="ingest-summary")
+    create_markdown_artifact(f"## {settings.index}\n\nModels: {models}\n\n{words}\n", key=_SUMMARY_KEY)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

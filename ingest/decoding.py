@@ -129,8 +129,9 @@ class Pending(Generic[_Item, _Result]):
         self._executor, self._future = pool.submit(task, items)
 
     def results(self) -> "list[_Result | Refusal]":
-        """One result an item. Where the worker died, each item is tried once more alone, so that only the one that
-        kills it is refused.
+        """One result an item.
+
+        Where the worker died, each item is tried once more alone, so that only the one that kills it is refused.
         """
         try:
             return list(self._future.result())

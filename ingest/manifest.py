@@ -32,7 +32,8 @@ def read_rows(
     Args:
         manifest: the CSV file, UTF-8, first row the column names.
         pseudonymizer: makes the pseudonyms of patient, study and series.
-        dataset, split: taken where a row says none.
+        dataset: taken where a row says none.
+        split: likewise.
 
     Raises:
         ManifestError: the file is missing, is no UTF-8 CSV, or lacks a column.

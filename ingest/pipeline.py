@@ -8,10 +8,10 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import islice
 from types import TracebackType
-from typing import TYPE_CHECKING, Self, TypeVar
+from typing import TYPE_CHECKING, Self
 
 from ingest.decoding import (
     DecodedImage,
@@ -41,7 +41,6 @@ _IDENTIFY_AHEAD = 4
 _DECODE_FILES = 8
 _DECODE_BYTES = 32 << 20
 _EMBED_IMAGES = 64
-_Item = TypeVar("_Item")
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +132,7 @@ class Ingestion:
         waiting: list[tuple[Job, list[DecodedImage]]] = []
         for job, decoded in self._decoded(chunk.jobs):
             if isinstance(decoded, Refusal):
-                self.accounts.record([_refused(job, decoded)])
+                self.accounts.record([_left_out(job.position, job.decode.source, decoded)])
                 continue
             waiting.append((job, decoded))
             if sum(len(images) for _, images in waiting) >= _EMBED_IMAGES:
@@ -174,8 +173,7 @@ class Ingestion:
         for position, file, identified in batch:
             refusal = identified if isinstance(identified, Refusal) else self._met_before(identified, position)
             if refusal is not None:
-                outcome = "skipped" if refusal.skipped else "refused"
-                settled.append(FileOutcome(position, file.name, outcome, refusal.reason))
+                settled.append(_left_out(position, file, refusal))
             elif isinstance(identified, Identified):
                 candidates.append((position, DecodeJob(file, identified)))
         jobs = []
@@ -245,7 +243,8 @@ class Ingestion:
         except EmbeddingError:
             if len(decoded) > 1:  # find the one that is to blame
                 return [outcome for one in decoded for outcome in self._embed_and_write([one])]
-            return [_refused(decoded[0][0], Refusal("the model gave no usable vector"))]
+            ((job, _),) = decoded
+            return [_left_out(job.position, job.decode.source, Refusal("the model gave no usable vector"))]
         stale = [point for job, _ in decoded for point in job.stale]
         if stale:
             self._index.delete(stale)
@@ -260,7 +259,7 @@ class Ingestion:
             embedder.spec.name: embedder.embed_prepared(
                 [image.squares[embedder.spec.preprocessing] for _, image in images]
             )
-            for embedder in self._embedders()
+            for embedder in self.embedders()
         }
         return [
             IndexedImage(
@@ -272,7 +271,7 @@ class Ingestion:
             for number, (job, image) in enumerate(images)
         ]
 
-    def _embedders(self) -> list["Embedder"]:
+    def embedders(self) -> list["Embedder"]:
         """The models, loaded when the first picture needs them: a run with nothing to do loads none."""
         with self._loading:
             if not self._loaded:
@@ -294,9 +293,7 @@ class Ingestion:
             return self._loaded
 
 
-def ingest_all(
-    ingestion: Ingestion, files: Callable[[], Iterable[SourceFile]], progress: Callable[[], None]
-) -> None:
+def ingest_all(ingestion: Ingestion, files: Callable[[], Iterable[SourceFile]], progress: Callable[[], None]) -> None:
     """Run the whole pipeline in this process, `CHUNKS_IN_FLIGHT` chunks at a time."""
     under_way: set[Future[int]] = set()
     with ThreadPoolExecutor(CHUNKS_IN_FLIGHT) as threads:
@@ -354,6 +351,5 @@ def _size(job: Job) -> int:
         return 0  # gone since: decoding will say so
 
 
-def _refused(job: Job, refusal: Refusal) -> FileOutcome:
-    outcome = FileOutcome(job.position, job.decode.source.name, "refused", refusal.reason)
-    return replace(outcome, outcome="skipped") if refusal.skipped else outcome
+def _left_out(position: int, file: SourceFile, refusal: Refusal) -> FileOutcome:
+    return FileOutcome(position, file.name, "skipped" if refusal.skipped else "refused", refusal.reason)

@@ -139,11 +139,12 @@ class Summary:
 
     def lines(self) -> list[str]:
         """The figures in words."""
-        said = [
+        figures = (
             f"{self.found} files: {self.indexed} indexed ({self.images} images), {self.unchanged} unchanged, "
             f"{sum(self.skipped.values())} skipped, {sum(self.refused.values())} refused; "
             f"{self.seconds:.1f} s, {self.images_per_second} images/s"
-        ]
+        )
+        said = [figures]
         for outcome, reasons in (("skipped", self.skipped), ("refused", self.refused)):
             said += [f"  {outcome}: {number} x {reason}" for reason, number in reasons.items()]
         return said

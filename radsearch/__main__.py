@@ -7,11 +7,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from importlib.metadata import entry_points
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from radsearch import __version__
 from radsearch.errors import RadSearchError, exit_code
 from radsearch.settings import Settings, load_settings
 from radsearch.study import Hit, SearchFilter
+
+if TYPE_CHECKING:
+    from radsearch.search import Searcher, Wanted
 
 _ROOMS = "radsearch.commands"
 
@@ -19,9 +23,9 @@ _ROOMS = "radsearch.commands"
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; 0 done, 2 could not do it."""
     given = list(sys.argv[1:] if arguments is None else arguments)
-    for room in entry_points(group=_ROOMS):
-        if given[:1] == [room.name]:
-            return exit_code(lambda: _room_main(room.name, room.load)(given[1:]))
+    rooms = {room.name: room for room in entry_points(group=_ROOMS)}
+    if given and given[0] in rooms:
+        return exit_code(lambda: _room_main(given[0], rooms[given[0]].load)(given[1:]))
     options = _parser().parse_args(given)
     return exit_code(lambda: options.run(options))
 
@@ -93,7 +97,7 @@ def _print_hits(hits: Sequence[Hit], *, as_json: bool) -> None:
         for hit in hits:
             print(json.dumps(hit_as_json(hit)))  # noqa: T201 -- data goes to stdout
         return
-    rows = [("rank", "score", "modality", "region", "pathology", "dataset", "frame", "id")]
+    rows: list[tuple[str, ...]] = [("rank", "score", "modality", "region", "pathology", "dataset", "frame", "id")]
     for hit in hits:
         labels = hit.facts.labels
         findings = ", ".join(labels.pathology)

@@ -92,5 +92,5 @@ def exit_code(command: Callable[[], int]) -> int:
         sys.stderr.write("radsearch: stopped\n")
         return 130
     except BrokenPipeError:
-        sys.stdout = None  # type: ignore[assignment]  # nobody reads it any more: keep the interpreter from flushing it
+        sys.stdout = None  # nobody reads it any more: keep the interpreter from flushing it
         return 0

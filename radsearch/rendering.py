@@ -4,6 +4,8 @@ The order is that of PS3.3 C.11 and C.7.6.3: modality LUT or rescale, then VOI L
 then the inversion of MONOCHROME1 or Presentation LUT Shape, then 8 bits.
 """
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -44,7 +46,7 @@ def _render_grey(stored: Pixels, grey: Greyscale) -> Picture:
 
 def _shown_values(stored: Pixels, grey: Greyscale) -> Pixels:
     """The stored values that belong to the picture: finite ones outside the padding."""
-    values = stored.ravel()
+    values: NDArray[Any] = stored.ravel()
     if not np.issubdtype(values.dtype, np.integer):
         values = values[np.isfinite(values)]
     if grey.padding is None:
@@ -82,7 +84,8 @@ def _apply_voi(values: NDArray[np.float64], grey: Greyscale, shown: Pixels) -> N
     if grey.bits_stored <= _BYTE and grey.modality_lut is None:
         return values / (2.0**grey.bits_stored - 1)
     low, high = np.percentile(_apply_modality(shown.astype(np.float64), grey), FALLBACK_PERCENTILES)
-    return (values - low) / max(high - low, np.finfo(np.float64).tiny)
+    width = max(float(high - low), float(np.finfo(np.float64).tiny))
+    return (values - float(low)) / width
 
 
 def _window(values: NDArray[np.float64], centre: float, width: float, *, function: str) -> NDArray[np.float64]:

@@ -5,7 +5,7 @@ The query itself and all other images of its patient are left out, unless the ca
 
 import uuid
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -32,7 +32,7 @@ class Wanted:
     """What a search may return: how many, from where, by which models (fused where there are several)."""
 
     limit: int = 10
-    where: SearchFilter = SearchFilter()
+    where: SearchFilter = field(default_factory=SearchFilter)
     models: tuple[str, ...] = ()
     allow_same_patient: bool = False
 
@@ -57,7 +57,8 @@ class Searcher:
 
         Raises:
             UnreadableImageError, OSError: the file cannot be read.
-            RadSearchError: see `check_filter` and the model's loader; NothingToSearchError for a frame that is not there.
+            NothingToSearchError: the file has no such frame.
+            RadSearchError: as `check_filter` and the model's loader.
         """
         models = self._models(wanted)
         self.check_filter(wanted.where)
@@ -191,7 +192,8 @@ def rocchio(liked: Vectors, disliked: Vectors | None) -> Vectors:
     """The query that stands for examples: `mean(liked) + (mean(liked) - mean(disliked))`, of unit length.
 
     Args:
-        liked, disliked: (n, dimension) vectors of unit length.
+        liked: (n, dimension) vectors of unit length.
+        disliked: likewise, or None.
 
     Source: J. J. Rocchio, Relevance feedback in information retrieval, 1971; Qdrant's `average_vector` strategy.
     """

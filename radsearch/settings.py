@@ -1,7 +1,7 @@
 """One frozen settings object: the only reader of the environment."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -79,7 +79,7 @@ def _path(text: str) -> Path:
     return Path(text).expanduser()
 
 
-_READERS = {
+_READERS: dict[str, Callable[[str], object]] = {
     "index": str,
     "collection": str,
     "qdrant_api_key": str,

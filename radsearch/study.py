@@ -154,7 +154,7 @@ class SearchFilter:
 
 @dataclass(frozen=True, slots=True)
 class Hit:
-    """One image found: `score` is the cosine similarity (or the fusion score of several models), `rank` counts from 1."""
+    """One image found: `score` is the cosine similarity, or the fusion score of several models; `rank` is from 1."""
 
     id: str
     score: float

@@ -1,4 +1,4 @@
-"""The collection of vectors: one interface, a folder (Qdrant Edge, in process) or a URL (a Qdrant server or cluster)."""
+"""The collection of vectors: a folder (Qdrant Edge, in process) or a URL (a Qdrant server) behind one interface."""
 
 from collections.abc import Sequence
 

@@ -6,6 +6,7 @@ import shutil
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import qdrant_edge as edge
@@ -161,9 +162,8 @@ def _query_request(queries: Mapping[str, Vectors], where: edge.Filter | None, li
         edge.Prefetch(limit=limit * FUSION_DEPTH, query=query, filter=where, params=params)
         for query in nearest.values()
     ]
-    return edge.QueryRequest(
-        limit, prefetches=proposals, query=edge.Fusion.Rrf(k=FUSION_CONSTANT), filter=where, with_payload=True
-    )
+    fusion: Any = edge.Fusion.Rrf(k=FUSION_CONSTANT)  # its stub forgets that it is a Fusion
+    return edge.QueryRequest(limit, prefetches=proposals, query=fusion, filter=where, with_payload=True)
 
 
 def _filter(where: SearchFilter) -> edge.Filter | None:
@@ -182,7 +182,7 @@ def _condition(condition: AnyOf) -> edge.HasIdCondition | edge.FieldCondition:
     return edge.FieldCondition(condition.field, match=edge.MatchAny(list(condition.values)))
 
 
-def _plain(vectors: Mapping[str, Vectors]) -> dict[str, list[float]]:
+def _plain(vectors: Mapping[str, Vectors]) -> dict[str, Any]:
     return {name: vector.tolist() for name, vector in vectors.items()}
 
 

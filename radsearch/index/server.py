@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 from qdrant_client import QdrantClient, models
@@ -17,7 +18,7 @@ from radsearch.index.base import (
     IndexedImage,
     Stored,
 )
-from radsearch.index.schema import INDEXED_FIELDS, AnyOf, Payload, conditions_of, hit_of
+from radsearch.index.schema import INDEXED_FIELDS, AnyOf, conditions_of, hit_of
 from radsearch.settings import Settings
 from radsearch.study import Fingerprint, Hit, SearchFilter, Vectors
 
@@ -180,7 +181,7 @@ def _condition(condition: AnyOf) -> models.HasIdCondition | models.FieldConditio
     return models.FieldCondition(key=condition.field, match=models.MatchAny(any=list(condition.values)))
 
 
-def _plain(vectors: Mapping[str, Vectors]) -> dict[str, list[float]]:
+def _plain(vectors: Mapping[str, Vectors]) -> dict[str, Any]:
     return {name: vector.tolist() for name, vector in vectors.items()}
 
 

@@ -4,7 +4,7 @@ from radsearch.errors import UnknownNameError
 from radsearch.models.table import MODELS, ModelSpec
 from radsearch.models.weights import fingerprint_of, weights_are_here
 
-__all__ = ["MODELS", "ModelSpec", "fingerprint_of", "find_model", "weights_are_here"]
+__all__ = ["MODELS", "ModelSpec", "find_model", "fingerprint_of", "weights_are_here"]
 
 
 def find_model(name: str) -> ModelSpec:

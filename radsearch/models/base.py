@@ -52,9 +52,10 @@ class Embedder:
         self.spec = spec
         self.fingerprint = fingerprint
         self._device = torch.device(device)
-        self._batch = batch or (CPU_BATCH if self._device.type == "cpu" else GPU_BATCH)
+        self.batch = batch or (CPU_BATCH if self._device.type == "cpu" else GPU_BATCH)
         self._network = network
-        network.module.eval().requires_grad_(requires_grad=False).to(self._device, memory_format=torch.channels_last)
+        network.module.eval().requires_grad_(requires_grad=False).to(self._device)
+        network.module.to(memory_format=torch.channels_last)
         how = spec.preprocessing
         self._mean = torch.tensor(how.mean, device=self._device).view(1, 3, 1, 1) * _BYTE_RANGE
         self._std = torch.tensor(how.std, device=self._device).view(1, 3, 1, 1) * _BYTE_RANGE
@@ -71,7 +72,7 @@ class Embedder:
 
     def embed_prepared(self, squares: Sequence[Picture]) -> Vectors:
         """As `embed_images`, for pictures that went through `prepare` with this model's preprocessing."""
-        return self._run(lambda batch: self._network.images(self._normalised(batch)), squares)
+        return self._run(lambda batch: self.features(self.normalised(batch)), squares)
 
     def embed_texts(self, texts: Sequence[str]) -> Vectors:
         """Texts -> (n, dimension) float32 vectors of unit length, in the space of the images.
@@ -88,12 +89,19 @@ class Embedder:
     def _run(self, features_of: Callable[[Sequence[_Item]], torch.Tensor], items: Sequence[_Item]) -> Vectors:
         def all_batches() -> list[torch.Tensor]:
             with torch.inference_mode():
-                return [features_of(batch).float().cpu() for batch in _batches(items, self._batch)]
+                return [features_of(batch).float().cpu() for batch in _batches(items, self.batch)]
 
         return self._checked(self._thread.submit(all_batches).result(), len(items))
 
-    def _normalised(self, squares: Sequence[Picture]) -> torch.Tensor:
-        """uint8 squares travel to the device as they are; widening and normalisation happen there."""
+    def features(self, batch: torch.Tensor) -> torch.Tensor:
+        """The forward pass alone: (n, 3, size, size), normalised and on the device -> (n, dimension)."""
+        return self._network.images(batch)
+
+    def normalised(self, squares: Sequence[Picture]) -> torch.Tensor:
+        """Squares as `prepare` makes them -> (n, 3, size, size) float32 on the device.
+
+        They travel to the device as bytes; widening and normalisation happen there.
+        """
         if all(square.ndim == 2 for square in squares):  # noqa: PLR2004 -- grey: rows and columns
             stacked = torch.from_numpy(np.stack(squares)).unsqueeze(1)
         else:

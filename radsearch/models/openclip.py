@@ -28,7 +28,7 @@ def load(spec: ModelSpec, weights: Weights) -> Network:
 
 
 class _WarningsAreErrors(logging.Handler):
-    """open_clip only warns when weights are missing (and goes on with random ones) or the activation is the wrong one."""
+    """open_clip only warns when weights are missing, and goes on with random ones; or when the activation is wrong."""
 
     def __init__(self, spec: ModelSpec) -> None:
         super().__init__(logging.WARNING)

@@ -7,9 +7,10 @@ from typing import Any
 
 import numpy as np
 from pydicom import config, dcmread
-from pydicom.dataset import Dataset, FileDataset
+from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
 from pydicom.errors import InvalidDicomError
-from pydicom.pixels import apply_color_lut, get_decoder
+from pydicom.pixels.decoders.base import get_decoder
+from pydicom.pixels.processing import apply_color_lut
 from pydicom.uid import UID, ImplicitVRLittleEndian
 
 from radsearch.errors import UnreadableImageError
@@ -136,7 +137,7 @@ def _little_endian_palette(dataset: FileDataset) -> Dataset:
     """The colour tables in the byte order that pydicom's look-up takes for granted (it forgets big endian files)."""
     palette = Dataset()
     palette.update({element.tag: element for element in dataset.group_dataset(0x0028)})
-    palette.file_meta = getattr(dataset, "file_meta", Dataset())
+    palette.file_meta = getattr(dataset, "file_meta", FileMetaDataset())
     if is_little_endian(dataset):
         return palette
     for keyword in (f"{colour}PaletteColorLookupTableData" for colour in ("Red", "Green", "Blue")):

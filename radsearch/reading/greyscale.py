@@ -42,7 +42,7 @@ def read_greyscale(header: Dataset, frame_index: int) -> Greyscale:
 def is_little_endian(header: Dataset) -> bool:
     """Whether words inside byte-valued elements have their low byte first; a bare data set has (PS3.5 10.1)."""
     syntax = getattr(header, "file_meta", Dataset()).get("TransferSyntaxUID")
-    return syntax != ExplicitVRBigEndian
+    return bool(syntax != ExplicitVRBigEndian)
 
 
 def _group(header: Dataset, frame_index: int, macro: str, keyword: str) -> Dataset:
@@ -50,7 +50,8 @@ def _group(header: Dataset, frame_index: int, macro: str, keyword: str) -> Datas
     for item in _functional_groups(header, frame_index):
         sequence = item.get(macro)
         if sequence and keyword in sequence[0]:
-            return sequence[0]
+            item_found: Dataset = sequence[0]
+            return item_found
     return header
 
 

@@ -5,10 +5,11 @@ import re
 _OLDEST_SHOWN_AGE = 90  # HIPAA Safe Harbor: ages over 89 are one group
 
 # PS3.3 C.7.3.1.1.1, the defined terms of Modality that stand for pictures, and XR for projection radiography at large.
-MODALITIES = frozenset(
-    "BI BMD CR CT DG DMS DX ECG EPS ES GM HC HD IO IVOCT IVUS LS MG MR NM OAM OCT OP OPM OPT OT PT PX RF RG SM TG US "
-    "VA XA XC XR".split()
-)
+MODALITIES = frozenset((
+    "BI", "BMD", "CR", "CT", "DG", "DMS", "DX", "ES", "GM", "HC", "HD", "IO", "IVOCT", "IVUS", "LS",
+    "MG", "MR", "NM", "OAM", "OCT", "OP", "OPM", "OPT", "OT", "PT", "PX", "RF", "RG", "SM", "TG", "US", "VA", "XA",
+    "XC", "XR",
+))  # fmt: skip
 
 # PS3.16 Annex L, Body Part Examined -> our regions.
 REGIONS = {
@@ -24,9 +25,12 @@ REGIONS = {
     "TIBIA": "leg", "TSPINE": "thoracic spine", "UTERUS": "uterus", "WHOLEBODY": "whole body", "WRIST": "wrist",
 }  # fmt: skip
 
-VIEWS = frozenset("AP CC LAO LAT LL LLD LLO LM LMO ML MLO PA RAO RL RLD RLO SIO TAN XCC XCCL XCCM".split())
-LATERALITIES = frozenset("L R B U".split())
-SEXES = frozenset("M F O".split())
+VIEWS = frozenset((
+    "AP", "CC", "LAO", "LAT", "LL", "LLD", "LLO", "LM", "LMO", "ML", "MLO", "PA", "RAO", "RL", "RLD", "RLO", "SIO",
+    "TAN", "XCC", "XCCL", "XCCM",
+))  # fmt: skip
+LATERALITIES = frozenset(["L", "R", "B", "U"])
+SEXES = frozenset(["M", "F", "O"])
 
 # Manufacturer (0008,0070) is free text: the first of these words found in it is kept.
 MANUFACTURERS = (

@@ -1,0 +1,109 @@
+"""How much of the model's own speed does an ingest of PNGs reach, and does its memory grow with their number?
+
+    .venv/bin/python benchmarks/ingest_throughput.py [--images 4000] [--side 256] [--memory]
+
+Each round times the forward pass alone (batches ready on the device) and an ingest of as many images from files to
+index, one after the other. `--memory` also runs `python -m ingest` over 1,000 and 10,000 images and prints the peaks.
+"""
+
+import argparse
+import os
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+
+from ingest.pipeline import ingest_all
+from ingest.run import begin
+from ingest.sources import Archive
+from radsearch.models.base import Embedder
+from radsearch.models.preprocessing import prepare
+from radsearch.settings import Settings
+
+_SECRET = "a secret for benchmarks only, of no use"  # noqa: S105 -- protects nothing
+_FORWARD_IMAGES = 512
+_ROUNDS = 4
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--images", type=int, default=4000)
+    parser.add_argument("--side", type=int, default=256, help="longest side of the PNGs in pixels")
+    parser.add_argument("--memory", action="store_true")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        measure_speed(Path(folder), options.images, options.side)
+        if options.memory:
+            measure_memory(Path(folder), options.side)
+
+
+def measure_speed(folder: Path, images: int, side: int) -> None:
+    settings = Settings(index=str(folder / "index"), secret=_SECRET)
+    forward, whole = [], []
+    print(f"{'round':>5}  {'forward only, images/s':>22}  {'ingest, images/s':>16}  {'ratio':>5}")
+    for number in range(_ROUNDS):
+        archive = folder / f"round-{number}"
+        write_pngs(archive, images // _ROUNDS, side, seed=number)
+        with begin(Archive(archive), (), settings) as run:
+            (embedder,) = run.ingestion.embedders()
+            forward.append(forward_rate(embedder))
+            begun = time.perf_counter()
+            ingest_all(run.ingestion, lambda run=run: run.archive.files(run.pseudonymizer), lambda: None)  # type: ignore[misc]
+            run.index.finish()
+            whole.append(run.ingestion.accounts.images() / (time.perf_counter() - begun))
+            forward[-1] = statistics.mean((forward[-1], forward_rate(embedder)))
+        print(f"{number + 1:>5}  {forward[-1]:>22.1f}  {whole[-1]:>16.1f}  {whole[-1] / forward[-1]:>5.2f}")
+    ratio = statistics.median(ours / alone for ours, alone in zip(whole, forward, strict=True))
+    setting = f"{images} PNGs of {side} px; {torch.get_num_threads()} threads, torch {torch.__version__}"
+    print(f"\nmedian ratio {ratio:.2f}; {setting}")
+
+
+def forward_rate(embedder: Embedder) -> float:
+    """Images a second of the forward pass alone, at the batch size of the ingest."""
+    noise = np.random.default_rng(0).integers(0, 256, (embedder.batch, 256, 256), dtype=np.uint8)
+    batch = embedder.normalised([prepare(picture, embedder.spec.preprocessing) for picture in noise])
+    with torch.inference_mode():
+        embedder.features(batch)
+        begun = time.perf_counter()
+        for _ in range(_FORWARD_IMAGES // embedder.batch):
+            embedder.features(batch).cpu()
+        return _FORWARD_IMAGES / (time.perf_counter() - begun)
+
+
+def measure_memory(folder: Path, side: int) -> None:
+    """Peak resident memory of the whole command: of the main process and of the largest worker."""
+    for images in (1000, 10_000):
+        archive = folder / f"memory-{images}"
+        write_pngs(archive, images, side, seed=images)
+        command = [sys.executable, "-m", "ingest", str(archive), "--index", str(folder / f"index-{images}")]
+        begun = time.perf_counter()
+        process = subprocess.Popen(command, env={**os.environ, "RADSEARCH_SECRET": _SECRET})  # noqa: S603 -- our own
+        _, status, usage = os.wait4(process.pid, 0)
+        print(
+            f"{images} images: peak {usage.ru_maxrss / 1024:.0f} MiB, {time.perf_counter() - begun:.0f} s, "
+            f"exit {os.waitstatus_to_exitcode(status)}"
+        )
+    print(f"(this process: {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:.0f} MiB)")
+
+
+def write_pngs(folder: Path, count: int, side: int, *, seed: int) -> None:
+    """Grey PNGs with structure at all scales, as pictures of the body have it; noise alone would not compress."""
+    folder.mkdir()
+    random = np.random.default_rng(seed)
+    for number in range(count):
+        coarse = Image.fromarray(random.integers(0, 256, (9, 9), dtype=np.uint8)).resize(
+            (side, side), Image.Resampling.BICUBIC
+        )
+        grain = random.integers(-6, 7, (side, side))
+        Image.fromarray(np.clip(np.asarray(coarse) + grain, 0, 255).astype(np.uint8)).save(folder / f"{number:06}.png")
+
+
+if __name__ == "__main__":
+    main()

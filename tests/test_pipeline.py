@@ -1,0 +1,384 @@
+"""The pipeline: what becomes of every file, and of what the index held of it before."""
+
+import shutil
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from pydicom.uid import generate_uid
+from qdrant_client import QdrantClient
+from tiny_models import add_tiny_model, expected_vector
+
+from ingest.decoding import DecodingPool
+from ingest.pipeline import Ingestion, ingest_all
+from ingest.report import Summary, summarise
+from ingest.sources import Archive
+from radsearch.index import Index, Stored
+from radsearch.index.server import open_collection
+from radsearch.models import find_model, fingerprint_of
+from radsearch.models.weights import find_weights
+from radsearch.privacy import Pseudonymizer
+from radsearch.settings import Settings
+from radsearch.study import Fingerprint
+
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:Payload indexes have no effect"),  # said by the local mode, of itself
+    pytest.mark.filterwarnings("ignore:Local mode performs exact"),
+]
+
+IN_PROCESSES = staticmethod(DecodingPool._start)
+Outcomes = dict[str, tuple[str, str | None]]
+SR_CLASS = "1.2.840.10008.5.1.4.1.1.88.11"
+
+
+@dataclass
+class Room:
+    """An archive, an index in memory and a way to take the one into the other."""
+
+    archive: Path
+    client: QdrantClient
+    settings: Settings
+    pseudonymizer: Pseudonymizer
+
+    def fingerprint(self, name: str) -> Fingerprint:
+        spec = find_model(name)
+        return fingerprint_of(spec, find_weights(spec, self.settings.models_folder))
+
+    def index(self, *models: str) -> Index:
+        prints = [self.fingerprint(name) for name in models]
+        index = open_collection(self.client, "room", "memory", create_for=prints)
+        index.admit(prints, self.pseudonymizer.check)
+        return index
+
+    def begin(self, *models: str) -> Ingestion:
+        specs = [find_model(name) for name in models]
+        return Ingestion(self.index(*models), specs, self.settings, self.pseudonymizer)
+
+    def ingest(self, *models: str, **archive: object) -> "tuple[Summary, Outcomes]":
+        source = Archive(archive.pop("path", self.archive), **archive)
+        models = models or ("tiny",)
+        with self.begin(*models) as ingestion:
+            ingest_all(ingestion, lambda: source.files(self.pseudonymizer), lambda: None)
+            summary = summarise(ingestion.accounts, [self.fingerprint(name) for name in models], 1.0)
+            listed = list(ingestion.accounts.files())
+        files = {file: (outcome, reason) for file, outcome, reason in listed}
+        assert summary.found == len(listed) == len(files)
+        parts = [summary.indexed, summary.unchanged, *summary.skipped.values(), *summary.refused.values()]
+        assert summary.found == sum(parts)
+        return summary, files
+
+    def points(self) -> dict[str, Stored]:
+        records, _ = self.client.scroll("room", limit=1000, with_payload=True, with_vectors=True)
+        return {str(record.id): Stored(str(record.id), record.payload, record.vector) for record in records}
+
+    def only_point(self) -> Stored:
+        (stored,) = self.points().values()
+        return stored
+
+
+@pytest.fixture
+def room(tmp_path: Path, settings: Settings, pseudonymizer: Pseudonymizer, monkeypatch: pytest.MonkeyPatch) -> Room:
+    """Reads in threads, not in processes: starting those takes a second, and only one test is about them."""
+    monkeypatch.setattr(DecodingPool, "_start", staticmethod(ThreadPoolExecutor))
+    models_folder = tmp_path / "models"
+    add_tiny_model(monkeypatch, models_folder, "tiny", seed=1)
+    add_tiny_model(monkeypatch, models_folder, "other", seed=2)
+    (tmp_path / "archive").mkdir()
+    settings = replace(settings, models_folder=models_folder, device="cpu")
+    return Room(tmp_path / "archive", QdrantClient(":memory:"), settings, pseudonymizer)
+
+
+@pytest.fixture
+def mixed(room: Room, write_png: Callable[..., Path], write_dicom: Callable[..., Path]) -> Room:
+    """Two good images among a text, a truncated DICOM, a structured report and a file of no bytes."""
+    write_png("archive/good.png")
+    whole = write_dicom("archive/good.dcm").read_bytes()
+    (room.archive / "notes.txt").write_text("to be read by nobody")
+    (room.archive / "cut.dcm").write_bytes(whole[:-40])
+    write_dicom("archive/report.dcm", SOPClassUID=SR_CLASS, PixelData=None, Rows=None, Columns=None)
+    (room.archive / "empty.dcm").touch()
+    cut_off = write_dicom("archive/cut.dcm").read_bytes()[:-40]
+    (room.archive / "cut.dcm").write_bytes(cut_off)
+    return room
+
+
+def test_every_file_has_exactly_one_outcome_with_its_reason(mixed: Room) -> None:
+    summary, files = mixed.ingest()
+    assert files == {
+        "good.png": ("indexed", None),
+        "good.dcm": ("indexed", None),
+        "notes.txt": ("skipped", "not an image"),
+        "report.dcm": ("skipped", "no picture: structured report or key object selection"),
+        "empty.dcm": ("refused", "empty file"),
+        "cut.dcm": ("refused", "truncated file"),
+    }
+    assert (summary.found, summary.indexed, summary.images, summary.exit_code) == (6, 2, 2, 1)
+    assert len(mixed.points()) == 2
+
+
+def test_a_second_run_finds_all_unchanged_and_loads_no_model(mixed: Room, monkeypatch: pytest.MonkeyPatch) -> None:
+    mixed.ingest()
+    before = {name: point.payload for name, point in mixed.points().items()}
+    (mixed.archive / "cut.dcm").unlink()
+    monkeypatch.setattr("radsearch.models.base.load_model", lambda *_, **__: pytest.fail("a model was loaded"))
+    summary, files = mixed.ingest()
+    assert (summary.indexed, summary.unchanged, summary.images) == (0, 2, 0)
+    assert files["good.dcm"] == files["good.png"] == ("unchanged", None)
+    assert {name: point.payload for name, point in mixed.points().items()} == before
+
+
+def test_the_vector_of_a_file_is_that_of_its_rendered_picture(room: Room, write_png: Callable[..., Path]) -> None:
+    square = np.arange(64, dtype=np.uint8).reshape(8, 8)
+    write_png("archive/image.png", square)
+    room.ingest()
+    expected = expected_vector(room.settings.models_folder, "tiny", square)
+    np.testing.assert_allclose(room.only_point().vectors["tiny"], expected, atol=1e-5)
+
+
+def test_a_changed_file_is_indexed_again_under_its_id(room: Room, write_png: Callable[..., Path]) -> None:
+    write_png("archive/image.png", seed=1)
+    write_png("archive/another.png", seed=2)
+    room.ingest()
+    before = room.points()
+    write_png("archive/image.png", seed=3)
+    _, files = room.ingest()
+    assert files == {"image.png": ("indexed", None), "another.png": ("unchanged", None)}
+    after = room.points()
+    assert set(after) == set(before)
+    changed = [name for name in after if after[name].payload["content"] != before[name].payload["content"]]
+    assert len(changed) == 1
+    assert not np.allclose(after[changed[0]].vectors["tiny"], before[changed[0]].vectors["tiny"], atol=1e-3)
+
+
+def test_a_new_label_in_the_manifest_changes_the_payload_and_not_the_vector(
+    room: Room, write_png: Callable[..., Path]
+) -> None:
+    write_png("archive/image.png")
+    manifest = room.archive / "manifest.csv"
+    manifest.write_text("filepath,patient,modality,region,labels\nimage.png,7,DX,Chest,nodule\n")
+    room.ingest(manifest=manifest)
+    before = room.only_point()
+    manifest.write_text("filepath,patient,modality,region,labels\nimage.png,7,DX,Chest,nodule;effusion\n")
+    assert room.ingest(manifest=manifest)[1] == {"image.png": ("indexed", None)}
+    after = room.only_point()
+    assert after.id == before.id
+    np.testing.assert_allclose(after.vectors["tiny"], before.vectors["tiny"], atol=1e-6)
+    assert before.payload["pathology"] == ["nodule"]
+    assert after.payload["pathology"] == ["nodule", "effusion"]
+    assert after.payload["label_path"] == ["XR/chest/nodule", "XR/chest/effusion"]
+    assert room.ingest(manifest=manifest)[1] == {"image.png": ("unchanged", None)}
+
+
+def test_a_label_taken_away_in_the_manifest_is_gone_from_the_payload(
+    room: Room, write_png: Callable[..., Path]
+) -> None:
+    write_png("archive/image.png")
+    manifest = room.archive / "manifest.csv"
+    manifest.write_text("filepath,patient,modality,region,labels,sex\nimage.png,7,DX,chest,nodule,F\n")
+    room.ingest(manifest=manifest)
+    manifest.write_text("filepath,patient,modality,region,labels,sex\nimage.png,7,DX,chest,,\n")
+    room.ingest(manifest=manifest)
+    payload = room.only_point().payload
+    assert not {"pathology", "label_path", "sex"} & set(payload)
+
+
+def test_a_model_added_later_keeps_the_first_ones_vectors(mixed: Room) -> None:
+    mixed.ingest("tiny")
+    before = mixed.points()
+    summary, _ = mixed.ingest("other")
+    assert summary.indexed == 2
+    after = mixed.points()
+    assert set(after) == set(before)
+    for name, point in after.items():
+        assert set(point.vectors) == {"tiny", "other"}
+        np.testing.assert_allclose(point.vectors["tiny"], before[name].vectors["tiny"], atol=1e-6)
+        assert point.payload == {**before[name].payload, "models": ["other", "tiny"]}
+    for models in (("tiny",), ("other",), ("tiny", "other")):
+        assert mixed.ingest(*models)[0].unchanged == 2
+
+
+def test_two_models_at_once_give_what_they_give_alone(room: Room, write_png: Callable[..., Path]) -> None:
+    square = np.random.default_rng(5).integers(0, 256, (8, 8), dtype=np.uint8)
+    write_png("archive/image.png", square)
+    room.ingest("tiny", "other")
+    vectors = room.only_point().vectors
+    for name in ("tiny", "other"):
+        np.testing.assert_allclose(vectors[name], expected_vector(room.settings.models_folder, name, square), atol=1e-5)
+
+
+def test_changed_content_takes_the_vectors_of_models_that_did_not_see_it(
+    room: Room, write_png: Callable[..., Path]
+) -> None:
+    write_png("archive/image.png", seed=1)
+    room.ingest("tiny", "other")
+    write_png("archive/image.png", seed=2)
+    room.ingest("tiny")
+    point = room.only_point()
+    assert set(point.vectors) == {"tiny"}
+    assert point.payload["models"] == ["tiny"]
+    assert room.ingest("tiny", "other")[0].indexed == 1
+
+
+def frames(number: int, seed: int = 0) -> "np.ndarray":
+    return np.random.default_rng(seed).integers(-100, 100, (number, 10, 12)).astype(np.int16)
+
+
+def test_a_file_of_several_frames_gives_a_point_a_frame(room: Room, write_dicom: Callable[..., Path]) -> None:
+    write_dicom("archive/cine.dcm", frames(3))
+    summary, files = room.ingest()
+    assert files == {"cine.dcm": ("indexed", None)}
+    assert summary.images == 3
+    payloads = [point.payload for point in room.points().values()]
+    assert sorted(payload["frame"] for payload in payloads) == [1, 2, 3]
+    assert {payload["frames"] for payload in payloads} == {3}
+    assert len({payload["instance"] for payload in payloads}) == 1
+
+
+@pytest.mark.parametrize("later", [1, 2, 4])
+def test_a_file_with_other_frames_than_before_leaves_no_stale_point(
+    room: Room, write_dicom: Callable[..., Path], later: int
+) -> None:
+    uid = generate_uid()
+    write_dicom("archive/cine.dcm", frames(3), SOPInstanceUID=uid)
+    room.ingest()
+    write_dicom("archive/cine.dcm", frames(later, seed=1), SOPInstanceUID=uid)
+    room.ingest()
+    payloads = [point.payload for point in room.points().values()]
+    assert sorted(payload["frame"] for payload in payloads) == list(range(1, later + 1))
+    assert {payload["frames"] for payload in payloads} == {later}
+    assert room.ingest()[0].unchanged == 1
+
+
+def test_a_file_with_one_damaged_frame_is_refused_as_a_whole(room: Room, write_dicom: Callable[..., Path]) -> None:
+    whole = write_dicom("archive/cine.dcm", frames(3))
+    whole.write_bytes(whole.read_bytes()[:-50])
+    write_dicom("archive/good.dcm")
+    _, files = room.ingest()
+    assert files == {"cine.dcm": ("refused", "truncated file"), "good.dcm": ("indexed", None)}
+    assert len(room.points()) == 1
+
+
+def test_of_two_files_of_one_instance_the_first_is_taken_and_the_other_skipped(
+    room: Room, write_dicom: Callable[..., Path]
+) -> None:
+    first = write_dicom("archive/a.dcm", SOPInstanceUID="1.2.3.4")
+    shutil.copy(first, room.archive / "b.dcm")
+    write_dicom("archive/c.dcm", frames(1)[0], SOPInstanceUID="1.2.3.4")
+    for expected in ("indexed", "unchanged"):
+        summary, files = room.ingest()
+        assert files == {
+            "a.dcm": (expected, None),
+            "b.dcm": ("skipped", "copy of another file"),
+            "c.dcm": ("skipped", "SOP Instance UID of another file, with other content"),
+        }
+        assert summary.exit_code == 0
+    assert len(room.points()) == 1
+
+
+def test_a_readable_file_takes_the_place_of_an_unreadable_one_of_its_instance(
+    room: Room, write_dicom: Callable[..., Path]
+) -> None:
+    cut_off = write_dicom("archive/a.dcm", SOPInstanceUID="1.2.3.4")
+    cut_off.write_bytes(cut_off.read_bytes()[:-40])
+    shutil.copy(cut_off, room.archive / "b.dcm")
+    write_dicom("archive/c.dcm", SOPInstanceUID="1.2.3.4")
+    write_dicom("archive/d.dcm", SOPInstanceUID="1.2.3.4")
+    _, files = room.ingest()
+    assert files["a.dcm"] == files["b.dcm"] == ("refused", "truncated file")
+    assert files["c.dcm"] == ("indexed", None)
+    assert files["d.dcm"] == ("skipped", "SOP Instance UID of another file, with other content")
+    assert len(room.points()) == 1
+
+
+def test_two_pngs_of_the_same_bytes_are_two_images(room: Room, write_png: Callable[..., Path]) -> None:
+    write_png("archive/one/image.png", seed=1)
+    write_png("archive/two/image.png", seed=1)
+    assert room.ingest()[0].indexed == 2
+    assert len(room.points()) == 2
+
+
+def test_an_archive_of_a_named_data_set_may_move(room: Room, write_png: Callable[..., Path]) -> None:
+    write_png("archive/deep/image.png")
+    room.ingest(dataset="scans")
+    moved = room.archive.with_name("moved")
+    room.archive.rename(moved)
+    assert room.ingest(path=moved, dataset="scans")[1] == {"deep/image.png": ("unchanged", None)}
+    assert room.ingest(path=moved, dataset="another")[1] == {"deep/image.png": ("indexed", None)}
+    assert len(room.points()) == 2
+
+
+def test_a_picture_without_usable_vector_is_refused_alone(room: Room, write_png: Callable[..., Path]) -> None:
+    for number in range(3):
+        write_png(f"archive/{number}.png", seed=number)
+    write_png("archive/black.png", np.zeros((9, 9), np.uint8))  # the tiny model has no bias: a vector of no length
+    summary, files = room.ingest()
+    assert files["black.png"] == ("refused", "the model gave no usable vector")
+    assert summary.indexed == 3
+    assert len(room.points()) == 3
+
+
+def test_a_file_that_goes_between_looking_and_reading_is_refused(room: Room, write_png: Callable[..., Path]) -> None:
+    gone = write_png("archive/a.png", seed=1)
+    write_png("archive/b.png", seed=2)
+    with room.begin("tiny") as ingestion:
+        archive = Archive(room.archive)
+        (chunks,) = [list(chunks) for chunks in ingestion.passes(lambda: archive.files(room.pseudonymizer))]
+        gone.unlink()
+        assert [ingestion.ingest_chunk(chunk) for chunk in chunks] == [1]
+        assert list(ingestion.accounts.files()) == [
+            ("a.png", "refused", "file is missing"),
+            ("b.png", "indexed", None),
+        ]
+
+
+def test_a_chunk_that_is_run_again_leaves_nothing_twice(room: Room, write_dicom: Callable[..., Path]) -> None:
+    write_dicom("archive/cine.dcm", frames(3))
+    with room.begin("tiny") as ingestion:
+        archive = Archive(room.archive)
+        (chunks,) = [list(chunks) for chunks in ingestion.passes(lambda: archive.files(room.pseudonymizer))]
+        assert [chunk.number for chunk in chunks] == [1]
+        assert [ingestion.ingest_chunk(chunks[0]) for _ in range(2)] == [3, 3]
+        assert ingestion.accounts.totals()["indexed"] == 1
+        assert ingestion.accounts.images() == 3
+    assert len(room.points()) == 3
+
+
+def test_more_files_than_a_chunk_holds_are_all_taken(
+    room: Room, write_png: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ingest.pipeline.CHUNK_FILES", 3)
+    monkeypatch.setattr("ingest.pipeline._IDENTIFY_FILES", 2)
+    monkeypatch.setattr("ingest.pipeline._EMBED_IMAGES", 2)
+    for number in range(11):
+        write_png(f"archive/{number}.png", seed=number)
+    assert room.ingest()[0].indexed == 11
+    assert len(room.points()) == 11
+    assert room.ingest()[0].unchanged == 11
+
+
+def test_no_payload_holds_what_names_a_patient_or_a_file(
+    room: Room, write_dicom: Callable[..., Path], write_png: Callable[..., Path]
+) -> None:
+    uid = generate_uid()
+    write_dicom("archive/secret-name/slice.dcm", SOPInstanceUID=uid, StudyDate="20210314", AccessionNumber="ACC77")
+    write_png("archive/secret-name/image.png")
+    room.ingest()
+    words = str([point.payload for point in room.points().values()])
+    for named in ("Marker", "MRN-0001", "secret-name", "slice", "image.png", uid, "20210314", "ACC77"):
+        assert named not in words
+
+
+def test_real_worker_processes_give_what_threads_give(mixed: Room, monkeypatch: pytest.MonkeyPatch) -> None:
+    _, in_threads = mixed.ingest()
+    before = mixed.points()
+    mixed.client.delete_collection("room")
+    monkeypatch.setattr(DecodingPool, "_start", IN_PROCESSES)
+    _, in_processes = mixed.ingest()
+    assert in_processes == in_threads
+    after = mixed.points()
+    assert {name: point.payload for name, point in after.items()} == {
+        name: point.payload for name, point in before.items()
+    }

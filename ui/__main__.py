@@ -1,0 +1,35 @@
+"""`python -m ui`: serve the page on this machine only, without usage reports."""
+
+import argparse
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from radsearch.settings import silence_telemetry
+
+_ROOT = Path(__file__).resolve().parent.parent
+_DEMO = _ROOT / ".demo"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the page until Ctrl-C. Without RADSEARCH_INDEX it shows the demo's index, where there is one."""
+    parser = argparse.ArgumentParser(prog="python -m ui", description=__doc__)
+    parser.add_argument("--port", type=int, default=8501)
+    options = parser.parse_args(arguments)
+    silence_telemetry()
+    if "RADSEARCH_INDEX" not in os.environ and (_DEMO / "index").is_dir():
+        os.environ["RADSEARCH_INDEX"] = str(_DEMO / "index")
+        os.environ["RADSEARCH_SECRET_FILE"] = str(_DEMO / "secret")
+    command = [sys.executable, "-m", "streamlit", "run", str(_ROOT / "ui" / "app.py")]
+    command += ["--server.address", "localhost", "--server.port", str(options.port), "--server.headless", "true"]
+    command += ["--browser.gatherUsageStats", "false", "--server.maxUploadSize", "200"]
+    try:
+        return subprocess.run(command, check=False, cwd=_ROOT).returncode  # noqa: S603 -- a port number at most
+    except KeyboardInterrupt:
+        return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
