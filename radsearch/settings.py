@@ -47,18 +47,18 @@ def load_settings(environment: Mapping[str, str] | None = None) -> Settings:
     """
     variables = os.environ if environment is None else environment
     stated = {name: value for name, value in variables.items() if name.startswith("RADSEARCH_") and value}
-    readers = {f"RADSEARCH_{name.upper()}": (name, read) for name, read in _READERS.items()}
-    unknown = sorted(name for name in stated if name not in readers and not name.startswith("RADSEARCH_TEST_"))
+    unknown = sorted(name for name in stated if name not in VARIABLES and not name.startswith("RADSEARCH_TEST_"))
     if unknown:
-        raise SettingsError(f"unknown setting {unknown[0]}; known are: {', '.join(sorted(readers))}")
+        raise SettingsError(f"unknown setting {unknown[0]}; known are: {', '.join(sorted(VARIABLES))}")
     values: dict[str, object] = {}
-    for variable, (name, read) in readers.items():
-        if variable in stated:
+    for variable, text in stated.items():
+        if variable in VARIABLES:
+            field, read = VARIABLES[variable]
             try:
-                values[name] = read(stated[variable])
+                values[field] = read(text)
             except ValueError as error:
                 raise SettingsError(f"{variable} must be a number") from error
-    settings = Settings(**values)  # type: ignore[arg-type]  # the readers give each field its own type
+    settings = Settings(**values)  # type: ignore[arg-type]  # each variable is read as its field's type
     if settings.batch_size < 0 or settings.workers < 0 or settings.busy_wait_seconds < 0:
         raise SettingsError("RADSEARCH_BATCH_SIZE, RADSEARCH_WORKERS and RADSEARCH_BUSY_WAIT_SECONDS are 0 or more")
     return settings
@@ -79,16 +79,17 @@ def _path(text: str) -> Path:
     return Path(text).expanduser()
 
 
-_READERS: dict[str, Callable[[str], object]] = {
-    "index": str,
-    "collection": str,
-    "qdrant_api_key": str,
-    "model": str,
-    "models_folder": _path,
-    "device": str,
-    "batch_size": int,
-    "workers": int,
-    "secret": str,
-    "secret_file": _path,
-    "busy_wait_seconds": float,
+# Variable -> the field it sets, and how its text is read.
+VARIABLES: dict[str, tuple[str, Callable[[str], object]]] = {
+    "RADSEARCH_INDEX": ("index", str),
+    "RADSEARCH_COLLECTION": ("collection", str),
+    "RADSEARCH_QDRANT_API_KEY": ("qdrant_api_key", str),
+    "RADSEARCH_MODEL": ("model", str),
+    "RADSEARCH_MODELS": ("models_folder", _path),
+    "RADSEARCH_DEVICE": ("device", str),
+    "RADSEARCH_BATCH_SIZE": ("batch_size", int),
+    "RADSEARCH_WORKERS": ("workers", int),
+    "RADSEARCH_SECRET": ("secret", str),
+    "RADSEARCH_SECRET_FILE": ("secret_file", _path),
+    "RADSEARCH_BUSY_WAIT_SECONDS": ("busy_wait_seconds", float),
 }

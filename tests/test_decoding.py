@@ -1,4 +1,4 @@
-"""The worker processes: patience with a disk, and what a crash costs. Imports no torch: the workers import this file."""
+"""The worker processes: patience with a disk, and what a crash costs. Without torch, as the workers import it all."""
 
 import errno
 import os

@@ -16,11 +16,13 @@ from ingest.decoding import DecodingPool
 from ingest.pipeline import Ingestion, ingest_all
 from ingest.report import Summary, summarise
 from ingest.sources import Archive
+from radsearch.errors import UnreadableImageError
 from radsearch.index import Index, Stored
 from radsearch.index.server import open_collection
 from radsearch.models import find_model, fingerprint_of
 from radsearch.models.weights import find_weights
 from radsearch.privacy import Pseudonymizer
+from radsearch.reading import identify
 from radsearch.settings import Settings
 from radsearch.study import Fingerprint
 
@@ -382,3 +384,12 @@ def test_real_worker_processes_give_what_threads_give(mixed: Room, monkeypatch: 
     assert {name: point.payload for name, point in after.items()} == {
         name: point.payload for name, point in before.items()
     }
+
+
+def test_a_header_that_declares_more_frames_than_the_file_has_bytes_is_refused_at_once(
+    pseudonymizer: Pseudonymizer, write_dicom: Callable[..., Path]
+) -> None:
+    """Else the ids of two thousand million frames are looked up before the first one is found missing."""
+    path = write_dicom("claims.dcm", NumberOfFrames=2_000_000_000)
+    with pytest.raises(UnreadableImageError, match="truncated file"):
+        identify(path, pseudonymizer, name="claims.dcm")

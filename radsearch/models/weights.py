@@ -59,7 +59,7 @@ def fetch_weights(spec: ModelSpec, models_folder: Path | None) -> Path:
         raise ModelUnavailableError(
             f"the weights of {spec.name} are not here and the hub could not be reached ({type(error).__name__}); "
             f"on a connected host run: python -m radsearch models fetch {spec.name} --to DIR, "
-            f"copy DIR here and set RADSEARCH_MODELS_FOLDER to it"
+            f"copy DIR here and set RADSEARCH_MODELS to it"
         ) from error
 
 

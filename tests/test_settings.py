@@ -1,0 +1,125 @@
+"""Settings: read once from the environment, told apart from misspelt ones, silent about secrets."""
+
+import dataclasses
+import os
+from pathlib import Path
+
+import pytest
+
+from radsearch.errors import SettingsError
+from radsearch.settings import QUIET, Settings, load_settings, silence_telemetry, usable_cores
+
+VARIABLES = {field.name: f"RADSEARCH_{field.name.upper()}" for field in dataclasses.fields(Settings)}
+README = Path(__file__).resolve().parents[1] / "README.md"
+
+
+def test_an_empty_environment_gives_the_defaults():
+    assert load_settings({}) == Settings()
+
+
+def test_an_empty_variable_counts_as_unset():
+    assert load_settings({"RADSEARCH_WORKERS": "", "RADSEARCH_INDEX": ""}) == Settings()
+
+
+def test_every_setting_is_read_with_its_own_type():
+    read = load_settings(
+        {
+            "RADSEARCH_INDEX": "http://localhost:6333",
+            "RADSEARCH_COLLECTION": "chest",
+            "RADSEARCH_QDRANT_API_KEY": "key",
+            "RADSEARCH_MODEL": "biomedclip",
+            "RADSEARCH_MODELS_FOLDER": "/models",
+            "RADSEARCH_DEVICE": "cpu",
+            "RADSEARCH_BATCH_SIZE": "16",
+            "RADSEARCH_WORKERS": "3",
+            "RADSEARCH_SECRET": "s" * 32,
+            "RADSEARCH_SECRET_FILE": "/run/secret",
+            "RADSEARCH_BUSY_WAIT_SECONDS": "1.5",
+        }
+    )
+    assert read == Settings(
+        index="http://localhost:6333",
+        collection="chest",
+        qdrant_api_key="key",
+        model="biomedclip",
+        models_folder=Path("/models"),
+        device="cpu",
+        batch_size=16,
+        workers=3,
+        secret="s" * 32,
+        secret_file=Path("/run/secret"),
+        busy_wait_seconds=1.5,
+    )
+
+
+@pytest.mark.parametrize(("name", "variable"), VARIABLES.items())
+def test_every_field_has_its_variable(name, variable):
+    changed = load_settings({variable: "7"})
+    assert str(getattr(changed, name)) in {"7", "7.0"}
+    assert getattr(changed, name) != getattr(Settings(), name)
+
+
+def test_without_an_argument_the_process_environment_is_read(monkeypatch):
+    monkeypatch.setenv("RADSEARCH_COLLECTION", "knees")
+    assert load_settings().collection == "knees"
+
+
+def test_a_home_folder_is_expanded(monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert load_settings({"RADSEARCH_SECRET_FILE": "~/secret"}).secret_file == tmp_path / "secret"
+
+
+def test_a_home_folder_of_nobody_is_a_settings_error():
+    with pytest.raises(SettingsError, match="RADSEARCH_SECRET_FILE"):
+        load_settings({"RADSEARCH_SECRET_FILE": "~no-such-user-anywhere/secret"})
+
+
+@pytest.mark.parametrize("variable", ["RADSEARCH_BATCH_SIZE", "RADSEARCH_WORKERS", "RADSEARCH_BUSY_WAIT_SECONDS"])
+@pytest.mark.parametrize("text", ["many", "1,5", "-1"])
+def test_a_number_that_is_none_or_negative_names_its_variable(variable, text):
+    with pytest.raises(SettingsError, match=variable):
+        load_settings({variable: text})
+
+
+def test_not_a_number_is_no_waiting_time():
+    with pytest.raises(SettingsError, match="RADSEARCH_BUSY_WAIT_SECONDS"):
+        load_settings({"RADSEARCH_BUSY_WAIT_SECONDS": "nan"})
+
+
+def test_a_misspelt_setting_is_refused_and_the_known_ones_are_listed():
+    with pytest.raises(SettingsError) as refused:
+        load_settings({"RADSEARCH_WORKER": "2"})
+    assert "unknown setting RADSEARCH_WORKER;" in str(refused.value)
+    assert all(variable in str(refused.value) for variable in VARIABLES.values())
+
+
+def test_a_misspelt_secret_is_not_repeated():
+    with pytest.raises(SettingsError) as refused:
+        load_settings({"RADSEARCH_SECRETS": "the-secret-itself"})
+    assert "the-secret-itself" not in str(refused.value)
+
+
+def test_other_programs_variables_and_those_of_tests_are_left_alone():
+    assert load_settings({"QDRANT_URL": "x", "RADSEARCH_TEST_SERVER": "x", "radsearch_index": "x"}) == Settings()
+
+
+def test_the_settings_say_nothing_secret_of_themselves():
+    shown = repr(Settings(secret="the-secret-itself", qdrant_api_key="the-key-itself"))
+    assert "itself" not in shown
+
+
+def test_telemetry_is_switched_off_unless_the_user_chose_otherwise(monkeypatch):
+    for name in QUIET:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("DO_NOT_TRACK", "0")
+    silence_telemetry()
+    assert {name: os.environ[name] for name in QUIET} == {**QUIET, "DO_NOT_TRACK": "0"}
+
+
+def test_the_usable_cores_are_those_this_process_may_use():
+    assert usable_cores() == len(os.sched_getaffinity(0))
+
+
+@pytest.mark.parametrize("variable", VARIABLES.values())
+def test_every_setting_is_mentioned_in_the_readme(variable):
+    assert variable in README.read_text(encoding="utf-8")
