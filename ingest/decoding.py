@@ -137,7 +137,7 @@ class Pending(Generic[_Item, _Result]):
             return list(self._future.result())
         except BrokenProcessPool:
             self._pool.replace(self._executor)
-            return [self._pool.run_alone(self._task, item) for item in self.items]
+            return self._pool.run_one_by_one(self._task, self.items)
 
 
 Task: TypeAlias = "Callable[[WorkOrder, Sequence[_Item]], list[_Result | Refusal]]"
@@ -174,13 +174,18 @@ class DecodingPool:
                 self._executor = self._start(self._workers)
         broken.shutdown(wait=False)
 
-    def run_alone(self, task: "Task[_Item, _Result]", item: _Item) -> "_Result | Refusal":
-        """Work on one item in a process of its own."""
-        with self._start(1) as alone:
+    def run_one_by_one(self, task: "Task[_Item, _Result]", items: Sequence[_Item]) -> "list[_Result | Refusal]":
+        """Work on the items one after the other in a process apart; those that kill it are refused."""
+        results: list[_Result | Refusal] = []
+        alone = self._start(1)
+        for item in items:
             try:
-                return alone.submit(task, self._order, [item]).result()[0]
+                results += alone.submit(task, self._order, [item]).result()
             except BrokenProcessPool:
-                return Refusal("the decoder crashed")
+                alone = self._start(1)
+                results.append(Refusal("the decoder crashed"))
+        alone.shutdown()
+        return results
 
     def close(self) -> None:
         """Stop the workers."""

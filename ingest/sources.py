@@ -86,16 +86,20 @@ class Archive:
                 yield self._source(Path(os.path.normpath(folder / row.filepath)), row.facts)
 
     def _source(self, path: Path, said: Facts) -> SourceFile:
-        name = os.path.relpath(path, self.root)
+        name = os.path.relpath(path, self.root).encode("utf-8", "backslashreplace").decode()
         identity = f"{said.dataset}\0{name}" if said.dataset else str(path)
         reason, skipped = _unusable(path, self.root)
         return SourceFile(path, name, identity, said, reason, skipped)
 
 
 def _walk(folder: Path) -> Iterator[Path]:
-    """All that lies below a folder in a fixed order; links to folders are shown but not entered."""
-    with os.scandir(folder) as entries:
-        ordered = sorted(entries, key=lambda entry: entry.name)
+    """All files below a folder in a fixed order; links to folders and unreadable folders are shown but not entered."""
+    try:
+        with os.scandir(folder) as entries:
+            ordered = sorted(entries, key=lambda entry: entry.name)
+    except OSError:
+        yield folder  # accounted for as a folder that cannot be read
+        return
     if any(entry.name == "radsearch.json" for entry in ordered):
         return  # an index of ours
     for entry in ordered:
@@ -117,7 +121,7 @@ def _unusable(path: Path, root: Path) -> tuple[str | None, bool]:
     if not real.is_relative_to(root):
         return "file lies outside the archive", False
     if stat.S_ISDIR(mode):
-        return "link to a folder", True
+        return ("link to a folder", True) if path.is_symlink() else ("folder cannot be read", False)
     if not stat.S_ISREG(mode):
         return "not a regular file", True
     return None, False

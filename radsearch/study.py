@@ -167,7 +167,7 @@ class Hit:
 class Fingerprint:
     """What must be the same for two vectors to be comparable (docs/decisions/0003-fingerprint.md).
 
-    weights: the pinned revision, or the hash of the weights' file.
+    weights: the hash of the files that hold them.
     preprocessing: size, resize mode, interpolation, mean, std and pooling, in one line.
     rendering: version of the function that turns stored values into the picture.
     """

@@ -13,7 +13,7 @@ from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
 from radsearch.privacy import Pseudonymizer
 from radsearch.settings import Settings
 
-SECRET = "a-secret-for-tests-of-more-than-32-characters"
+SECRET = "a-secret-for-tests-of-more-than-32-characters"  # noqa: S105 -- protects nothing
 CORPUS = Path(__file__).resolve().parents[2] / "shared" / "corpus"
 
 

@@ -47,7 +47,7 @@ def test_linear_exact_window_follows_c_11_2_1_3_2():
 
 
 def test_linear_exact_window_may_be_narrower_than_one():
-    # c=0.5, w=0.5: (0.4 - 0.5) / 0.5 + 0.5 = 0.3 -> 76.5 - rounding up needs 76.500, so 0.45 -> 0.4 -> 102 is asked
+    # c=0.5, w=0.5: (0.45 - 0.5) / 0.5 + 0.5 = 0.4 -> 102
     stored = [0.25, 0.45, 0.75]
     assert rendered(stored, np.float32, window=(0.5, 0.5), voi_function="LINEAR_EXACT") == [0, 102, 255]
 

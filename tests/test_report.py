@@ -77,7 +77,10 @@ def test_the_next_in_order_gets_the_chance_that_an_unreadable_file_lost(accounts
 
 @pytest.mark.parametrize(
     ("indexed", "unchanged", "skipped", "refused", "expected"),
-    [(2, 0, 0, 0, 0), (0, 2, 1, 0, 0), (1, 0, 0, 1, 1), (0, 1, 0, 1, 1), (0, 0, 0, 1, 2), (0, 0, 1, 0, 2), (0, 0, 0, 0, 2)],
+    [
+        (2, 0, 0, 0, 0), (0, 2, 1, 0, 0), (1, 0, 0, 1, 1), (0, 1, 0, 1, 1), (0, 0, 0, 1, 2), (0, 0, 1, 0, 2),
+        (0, 0, 0, 0, 2),
+    ],
 )  # fmt: skip
 def test_the_exit_code_tells_done_from_partly_done_from_not_done(
     indexed: int, unchanged: int, skipped: int, refused: int, expected: int

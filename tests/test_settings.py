@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+import re
 from pathlib import Path
 
 import pytest
@@ -120,6 +121,7 @@ def test_the_usable_cores_are_those_this_process_may_use():
     assert usable_cores() == len(os.sched_getaffinity(0))
 
 
+# Fails until README.md is written: it is the one place where every setting is explained.
 @pytest.mark.parametrize("variable", VARIABLES.values())
 def test_every_setting_is_mentioned_in_the_readme(variable):
-    assert variable in README.read_text(encoding="utf-8")
+    assert re.search(rf"\b{variable}\b", README.read_text(encoding="utf-8"))

@@ -12,7 +12,8 @@ from radsearch.models.weights import Weights
 def load(spec: ModelSpec, weights: Weights) -> Network:
     """Take the mean over the positions of the last feature map (1,280 channels)."""
     network = EfficientNet.from_name(spec.name)
-    network.load_state_dict(torch.load(weights.file, map_location="cpu", weights_only=True))
+    (file,) = weights.files
+    network.load_state_dict(torch.load(file, map_location="cpu", weights_only=True))
     _fold_normalisation(network.eval())
     return Network(network, lambda batch: network.extract_features(batch).mean(dim=(2, 3)))
 

@@ -17,10 +17,10 @@ _FETCHED = ["*.safetensors", "open_clip_pytorch_model.bin", "pytorch_model.bin",
 
 @dataclass(frozen=True, slots=True)
 class Weights:
-    """The folder (or file) to load from, and the file that holds the numbers."""
+    """The folder to load from, and the files in it that hold the numbers."""
 
     place: Path
-    file: Path
+    files: tuple[Path, ...]
 
 
 def find_weights(spec: ModelSpec, models_folder: Path | None) -> Weights:
@@ -69,9 +69,11 @@ def weights_are_here(spec: ModelSpec, models_folder: Path | None) -> bool:
 
 
 def fingerprint_of(spec: ModelSpec, weights: Weights) -> Fingerprint:
-    """The model's fingerprint, read off its weights' file and its row (docs/decisions/0003-fingerprint.md)."""
-    with weights.file.open("rb") as stream:
-        digest = hashlib.file_digest(stream, "sha256").hexdigest()
+    """The model's fingerprint, read off its weights and its row (docs/decisions/0003-fingerprint.md)."""
+    digest = hashlib.sha256()
+    for file in weights.files:
+        with file.open("rb") as stream:
+            digest.update(hashlib.file_digest(stream, "sha256").digest())
     how = spec.preprocessing
     steps = (
         f"{how.size} px, {how.resize} {how.shortest_side}, {how.interpolation}",
@@ -80,7 +82,7 @@ def fingerprint_of(spec: ModelSpec, weights: Weights) -> Fingerprint:
     )
     return Fingerprint(
         model=spec.name,
-        weights=f"sha256:{digest[:16]}",
+        weights=f"sha256:{digest.hexdigest()[:16]}",
         dimension=spec.dimension,
         preprocessing="; ".join(steps),
         precision=PRECISION,
@@ -103,9 +105,9 @@ def _weights_here(spec: ModelSpec, models_folder: Path | None) -> Weights | None
 
 def _in_folder(folder: Path, spec: ModelSpec) -> Weights:
     for pattern in _WEIGHT_FILES:
-        files = sorted(folder.rglob(pattern))
+        files = tuple(sorted(folder.rglob(pattern)))
         if files:
-            return Weights(place=folder, file=files[0])
+            return Weights(folder, files)
     raise ModelUnavailableError(f"the folder {folder} holds no weights for {spec.name}")
 
 

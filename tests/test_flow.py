@@ -1,0 +1,72 @@
+"""The Prefect flow: the same pipeline, seen from Prefect's side."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+SCRIPT = """
+import json, sys
+from pathlib import Path
+from flows.ingest_archive import ingest_archive, ingest_chunk
+from ingest.pipeline import Ingestion
+from prefect.client.orchestration import get_client
+from radsearch.errors import IndexUnreachableError
+
+ingest_chunk.retry_delay_seconds = [0, 0, 0]
+whole = Ingestion.ingest_chunk
+tries = []
+def failing_once(self, chunk):
+    tries.append(chunk.number)
+    if len(tries) == 1:
+        raise IndexUnreachableError("the server went away")
+    return whole(self, chunk)
+Ingestion.ingest_chunk = failing_once
+
+state = ingest_archive(path=Path(sys.argv[1]), index=sys.argv[2], return_state=True)
+with get_client(sync_client=True) as client:
+    artifacts = {artifact.key: artifact.data for artifact in client.read_artifacts()}
+missing = ingest_archive(path=Path(sys.argv[1]) / "gone", index=sys.argv[2], return_state=True)
+print(json.dumps({
+    "state": state.type.value, "message": state.message, "tries": tries,
+    "progress": artifacts["ingest-progress"], "outcomes": json.loads(artifacts["ingest-outcomes"]),
+    "missing": [missing.type.value, missing.message],
+}))
+"""
+
+
+@pytest.mark.slow
+def test_flow_retries_a_chunk_and_leaves_its_progress_and_outcomes_as_artifacts(
+    tmp_path: Path, write_png: Callable[..., Path]
+) -> None:
+    for number in range(3):
+        write_png(f"archive/{number}.png", seed=number)
+    (tmp_path / "archive" / "empty.dcm").touch()
+    done = subprocess.run(
+        [sys.executable, "-c", SCRIPT, str(tmp_path / "archive"), str(tmp_path / "index")],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=300,
+        env={**os.environ, "PREFECT_HOME": str(tmp_path / "prefect")},
+        cwd=Path(__file__).parents[1],
+    )
+    told = json.loads(done.stdout.splitlines()[-1])
+    assert told["state"] == "COMPLETED"
+    assert told["message"].startswith("4 files: 3 indexed (3 images), 0 unchanged, 0 skipped, 1 refused;")
+    assert told["tries"] == [1, 1]
+    assert told["progress"] == 100.0
+    assert {"outcome": "refused", "reason": "empty file", "files": 1} in told["outcomes"]
+    assert told["missing"] == ["FAILED", f"there is no file or folder {tmp_path / 'archive' / 'gone'}"]
+
+
+def test_importing_the_flows_switches_prefects_reports_off() -> None:
+    script = "import os, flows; print(os.environ['PREFECT_SERVER_ANALYTICS_ENABLED'], os.environ['DO_NOT_TRACK'])"
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True, cwd=Path(__file__).parents[1]
+    )
+    assert done.stdout.split() == ["false", "1"]

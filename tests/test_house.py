@@ -1,0 +1,51 @@
+"""The house: what README.md says is so, and the import rules bite."""
+
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from radsearch.settings import VARIABLES
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def test_every_setting_is_documented() -> None:
+    assert [name for name in VARIABLES if f"`{name}`" not in README] == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("command", [("ingest",), ("radsearch", "search"), ("radsearch", "models", "fetch")])
+def test_every_option_in_the_readme_is_known_to_its_command(command: tuple[str, ...]) -> None:
+    lines = [line for line in README.splitlines() if f"python -m {' '.join(command)}" in line]
+    told = set(re.findall(r"--[a-z-]+", " ".join(lines)))
+    done = subprocess.run(
+        [sys.executable, "-m", *command, "--help"], capture_output=True, text=True, check=True, cwd=ROOT
+    )
+    assert told <= set(re.findall(r"--[a-z-]+", done.stdout))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("module", "violation"),
+    [
+        ("radsearch/rendering.py", "import ingest.sources"),
+        ("radsearch/search.py", "import pydicom"),
+        ("ingest/sources.py", "import ui.results"),
+        ("ui/results.py", "import qdrant_client"),
+    ],
+)
+def test_planted_violation_of_the_import_rules_is_found(tmp_path: Path, module: str, violation: str) -> None:
+    for room in ("radsearch", "ingest", "flows", "ui"):
+        shutil.copytree(ROOT / room, tmp_path / room, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(ROOT / "pyproject.toml", tmp_path)
+    planted = tmp_path / module
+    planted.write_text(planted.read_text(encoding="utf-8") + f"\n{violation}\n", encoding="utf-8")
+    checker = Path(sys.executable).with_name("lint-imports")
+    done = subprocess.run([checker, "--no-cache"], capture_output=True, text=True, check=False, cwd=tmp_path)
+    assert done.returncode == 1
+    assert "BROKEN" in done.stdout
