@@ -77,6 +77,10 @@ class UnknownNameError(RadSearchError):
         listed = ", ".join(names) if names else "none"
         super().__init__(f"unknown {kind} {name!r}{suggestion}; {where}: {listed}")
 
+    def __reduce__(self) -> tuple[object, ...]:
+        """Keep the whole message when the error crosses from a worker process."""
+        return (RadSearchError, self.args)
+
 
 def exit_code(command: Callable[[], int]) -> int:
     """Run a command's body; say an error that a person can act on in one line on stderr and give 2.

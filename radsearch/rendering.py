@@ -81,11 +81,20 @@ def _apply_voi(values: NDArray[np.float64], grey: Greyscale, shown: Pixels) -> N
         return _window(values, *grey.window, function=grey.voi_function)
     if grey.modality == "CT":
         return _window(values, *CT_FALLBACK_WINDOW, function="LINEAR")
-    if grey.bits_stored <= _BYTE and grey.modality_lut is None:
+    if _is_shown_as_it_is(grey, shown):
         return values / (2.0**grey.bits_stored - 1)
+    if shown.size == 0:
+        return np.zeros_like(values)
     low, high = np.percentile(_apply_modality(shown.astype(np.float64), grey), FALLBACK_PERCENTILES)
     width = max(float(high - low), float(np.finfo(np.float64).tiny))
     return (values - float(low)) / width
+
+
+def _is_shown_as_it_is(grey: Greyscale, shown: Pixels) -> bool:
+    """Up to 8 bits that nothing else is said of are what the device showed (ultrasound, secondary capture)."""
+    rescaled = grey.modality_lut is not None or (grey.rescale_slope, grey.rescale_intercept) != (1.0, 0.0)
+    whole_byte = grey.bits_stored <= _BYTE and np.issubdtype(shown.dtype, np.unsignedinteger)
+    return bool(whole_byte and not rescaled)
 
 
 def _window(values: NDArray[np.float64], centre: float, width: float, *, function: str) -> NDArray[np.float64]:

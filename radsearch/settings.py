@@ -56,10 +56,10 @@ def load_settings(environment: Mapping[str, str] | None = None) -> Settings:
             field, read = VARIABLES[variable]
             try:
                 values[field] = read(text)
-            except ValueError as error:
-                raise SettingsError(f"{variable} must be a number") from error
+            except (ValueError, RuntimeError) as error:
+                raise SettingsError(f"{variable} has no usable value (a number, or a path, is wanted)") from error
     settings = Settings(**values)  # type: ignore[arg-type]  # each variable is read as its field's type
-    if settings.batch_size < 0 or settings.workers < 0 or settings.busy_wait_seconds < 0:
+    if settings.batch_size < 0 or settings.workers < 0 or not settings.busy_wait_seconds >= 0:
         raise SettingsError("RADSEARCH_BATCH_SIZE, RADSEARCH_WORKERS and RADSEARCH_BUSY_WAIT_SECONDS are 0 or more")
     return settings
 

@@ -47,7 +47,11 @@ def test_missing_bits_stored_are_the_allocated_ones():
 def test_rescale_and_the_first_of_several_windows_are_taken():
     grey = read_greyscale(
         header(
-            Modality="CT", RescaleSlope="2.5", RescaleIntercept="-1024", WindowCenter=[40, -600], WindowWidth=[400, 1500]
+            Modality="CT",
+            RescaleSlope="2.5",
+            RescaleIntercept="-1024",
+            WindowCenter=[40, -600],
+            WindowWidth=[400, 1500],
         ),
         0,
     )
@@ -167,7 +171,9 @@ def enhanced() -> Dataset:
 
     shared = item(PixelValueTransformationSequence=[item(RescaleSlope=2, RescaleIntercept=-5)])
     return header(
-        PerFrameFunctionalGroupsSequence=[frame(10), frame(20)], SharedFunctionalGroupsSequence=[shared], WindowCenter=99
+        PerFrameFunctionalGroupsSequence=[frame(10), frame(20)],
+        SharedFunctionalGroupsSequence=[shared],
+        WindowCenter=99,
     )
 
 
@@ -193,8 +199,6 @@ def test_a_frames_own_group_comes_before_the_shared_one():
 def test_a_voi_table_of_an_enhanced_object_stands_in_its_frame_group():
     """PS3.3 C.7.6.16.2.10b: Frame VOI LUT With LUT Macro."""
     made = header(
-        SharedFunctionalGroupsSequence=[
-            item(FrameVOILUTSequence=[item(VOILUTSequence=[table([2, 5, 8], [1, 255])])])
-        ]
+        SharedFunctionalGroupsSequence=[item(FrameVOILUTSequence=[item(VOILUTSequence=[table([2, 5, 8], [1, 255])])])]
     )
     assert read_greyscale(made, 0).voi_lut.values.tolist() == [1.0, 255.0]

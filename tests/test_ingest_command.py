@@ -358,14 +358,3 @@ def test_the_real_command_says_a_missing_folder_in_one_line(tmp_path: Path) -> N
     done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=CHECKOUT)
     assert done.returncode == 2
     assert done.stderr == f"radsearch: there is no file or folder {tmp_path / 'missing'}\n"
-
-
-@pytest.mark.slow
-def test_the_corpus_is_indexed_once(corpus: Path, tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "ingest", str(corpus), "--manifest", str(corpus / "manifest.csv")]
-    command += ["--index", str(tmp_path / "index"), "--report", str(tmp_path / "report.json")]
-    for outcome in ("indexed", "unchanged"):
-        done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=CHECKOUT)
-        assert done.returncode == 0, done.stderr
-        report = json.loads((tmp_path / "report.json").read_text())
-        assert (report["found"], report[outcome]) == (1194, 1194)

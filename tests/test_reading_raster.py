@@ -222,12 +222,8 @@ def test_a_decompression_bomb_is_refused_before_it_is_unpacked(refusal, columns,
     assert refusal(png_claiming(columns, rows)).reason == "picture too large"
 
 
-def test_a_png_that_lacks_rows_is_refused(refusal):
-    assert refusal(png_claiming(16, 4000)).reason in {"truncated file", "damaged picture"}
-
-
 @pytest.mark.parametrize("ending", ["png", "jpg"])
-def test_whatever_bytes_are_hit_a_picture_or_a_refusal_comes_out(tmp_path, pseudonymizer, ending):
+def test_whatever_bytes_are_hit_a_picture_or_a_refusal_comes_out_in_silence(tmp_path, pseudonymizer, recwarn, ending):
     exif = Image.Exif()
     exif[0x0112] = 6
     whole_path = tmp_path / f"whole.{ending}"
@@ -244,6 +240,7 @@ def test_whatever_bytes_are_hit_a_picture_or_a_refusal_comes_out(tmp_path, pseud
         except UnreadableImageError:
             continue
         assert len(pictures) == 1
+    assert [str(warning.message) for warning in recwarn] == []
 
 
 def test_a_missing_file_is_the_disks_fault(pseudonymizer, tmp_path):

@@ -195,3 +195,24 @@ def test_a_row_that_cannot_be_used_is_a_file_with_that_reason(
 def test_a_manifest_that_is_not_there_is_an_error(folder: Path, pseudonymizer: Pseudonymizer) -> None:
     with pytest.raises(ManifestError, match="cannot be read"):
         list(Archive(folder, folder / "none.csv").files(pseudonymizer))
+
+
+def test_a_folder_that_may_not_be_read_is_refused_and_the_rest_is_taken(
+    folder: Path, listed: Callable[..., dict[str, SourceFile]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(folder / "a.png")
+    put(folder / "locked" / "b.png")
+    put(folder / "z.png")
+    really = os.scandir
+
+    def scandir(path: "str | Path") -> object:
+        """Tests may run as root, who may read everything."""
+        if Path(path).name == "locked":
+            raise PermissionError(13, "Permission denied", str(path))
+        return really(path)
+
+    monkeypatch.setattr("ingest.sources.os.scandir", scandir)
+    files = listed(Archive(folder))
+    assert set(files) == {"a.png", "locked", "z.png"}
+    assert files["locked"].reason is not None
+    assert not files["locked"].skipped

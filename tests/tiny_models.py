@@ -51,7 +51,7 @@ def add_tiny_model(
 
 def load(spec: ModelSpec, weights: Weights) -> Network:
     layer = torch.nn.Linear(3 * SIZE * SIZE, DIMENSION, bias=False)
-    layer.load_state_dict(torch.load(weights.file, weights_only=True))
+    layer.load_state_dict(torch.load(weights.files[0], weights_only=True))
 
     def images(batch: torch.Tensor) -> torch.Tensor:
         return layer(batch.flatten(1))

@@ -12,6 +12,8 @@ from radsearch.reading.vocabulary import MODALITIES
 from radsearch.study import Greyscale, LookupTable
 
 _WHOLE_16_BITS = 1 << 16
+_DESCRIPTOR_VALUES = 3
+_VOI_FUNCTIONS = ("LINEAR", "LINEAR_EXACT", "SIGMOID")
 
 
 def read_greyscale(header: Dataset, frame_index: int) -> Greyscale:
@@ -23,7 +25,10 @@ def read_greyscale(header: Dataset, frame_index: int) -> Greyscale:
     rescale = _group(header, frame_index, "PixelValueTransformationSequence", "RescaleSlope")
     voi = _group(header, frame_index, "FrameVOILUTSequence", "WindowCenter")
     stored_bits = int(header.get("BitsStored") or header.get("BitsAllocated") or 8)
+    voi_tables = _group(header, frame_index, "FrameVOILUTSequence", "VOILUTSequence")
     modality_lut = _table(header, "ModalityLUTSequence")
+    function = text_of(voi, "VOILUTFunction").upper()
+    function = function if function in _VOI_FUNCTIONS else "LINEAR"
     slope = _number(rescale, "RescaleSlope")
     return Greyscale(
         bits_stored=stored_bits,
@@ -31,9 +36,11 @@ def read_greyscale(header: Dataset, frame_index: int) -> Greyscale:
         rescale_slope=1.0 if slope is None or slope == 0 else slope,
         rescale_intercept=_number(rescale, "RescaleIntercept") or 0.0,
         modality_lut=modality_lut,
-        voi_lut=_table(header, "VOILUTSequence"),
-        window=_window(voi),
-        voi_function=text_of(voi, "VOILUTFunction").upper() or "LINEAR",
+        voi_lut=_table(
+            header, "VOILUTSequence", of=_group(header, frame_index, "FrameVOILUTSequence", "VOILUTSequence")
+        ),
+        window=_window(voi, function),
+        voi_function=function,
         inverted=_inverted(header),
         padding=_padding(header),
     )
@@ -71,10 +78,13 @@ def _number(header: Dataset, keyword: str) -> float | None:
     return number if np.isfinite(number) else None
 
 
-def _window(header: Dataset) -> tuple[float, float] | None:
-    """The first window, or None where there is none or its width is below 1 (real series have 0)."""
+def _window(header: Dataset, function: str) -> tuple[float, float] | None:
+    """The first window, or None where there is none or its width is not allowed (real series have 0).
+
+    LINEAR asks for a width of 1 at least (C.11.2.1.2.1), the others for one above 0 (C.11.2.1.3).
+    """
     centre, width = _number(header, "WindowCenter"), _number(header, "WindowWidth")
-    if centre is None or width is None or width < 1:
+    if centre is None or width is None or width <= 0 or (function == "LINEAR" and width < 1):
         return None
     return centre, width
 
@@ -96,11 +106,14 @@ def _padding(header: Dataset) -> tuple[int, int] | None:
     return low, high
 
 
-def _table(header: Dataset, keyword: str) -> LookupTable | None:
-    sequence = header.get(keyword)
+def _table(header: Dataset, keyword: str, *, of: Dataset | None = None) -> LookupTable | None:
+    """The first table of the sequence in `of` (the header itself by default), or None where it is no whole one."""
+    sequence = (header if of is None else of).get(keyword)
     if not sequence or "LUTDescriptor" not in sequence[0] or "LUTData" not in sequence[0]:
         return None
     item = sequence[0]
+    if np.size(item.LUTDescriptor) != _DESCRIPTOR_VALUES:
+        return None
     entries, first, bits = (int(number) for number in item.LUTDescriptor)
     entries = entries or _WHOLE_16_BITS  # PS3.3 C.11.1.1: 0 stands for 65536
     values = _table_values(item.LUTData, entries, bits, "<" if is_little_endian(header) else ">")

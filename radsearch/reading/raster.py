@@ -21,6 +21,7 @@ def read(path: Path) -> StudyImage:
     """
     try:
         with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about damaged metadata, which nobody reads here
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             with Image.open(path, formats=("PNG", "JPEG")) as opened:
                 return _as_study_image(ImageOps.exif_transpose(opened))
@@ -39,7 +40,7 @@ def _as_study_image(image: Image.Image) -> StudyImage:
     if image.mode in _WIDE_GREY:
         stored = np.asarray(image).astype(np.uint16)
         return StudyImage(stored, Greyscale(bits_stored=16), Facts(), bits=16)
-    if image.mode in ("1", "L"):
+    if image.mode in ("1", "L") and not image.has_transparency_data:
         return StudyImage(np.asarray(image.convert("L")), Greyscale(), Facts())
     colour = np.asarray(_over_black(image))
     if np.array_equal(colour[..., 0], colour[..., 1]) and np.array_equal(colour[..., 0], colour[..., 2]):

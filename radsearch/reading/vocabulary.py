@@ -53,6 +53,14 @@ NO_PICTURE = {
     "1.2.840.10008.5.1.4.1.1.481.2": "radiotherapy dose",
     "1.2.840.10008.5.1.4.1.1.481.3": "radiotherapy structure set",
     "1.2.840.10008.5.1.4.1.1.481.5": "radiotherapy plan",
+    "1.2.840.10008.5.1.4.1.1.481.8": "radiotherapy plan",
+    "1.2.840.10008.5.1.4.1.1.481.10": "radiotherapy plan",
+    "1.2.840.10008.5.1.4.1.1.481.4": "radiotherapy treatment record",
+    "1.2.840.10008.5.1.4.1.1.481.6": "radiotherapy treatment record",
+    "1.2.840.10008.5.1.4.1.1.481.7": "radiotherapy treatment record",
+    "1.2.840.10008.5.1.4.1.1.481.9": "radiotherapy treatment record",
+    "1.2.840.10008.5.1.4.1.1.4.2": "spectroscopy",
+    "1.2.840.10008.5.1.4.1.1.68": "surface scan",
 }
 
 

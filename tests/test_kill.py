@@ -1,0 +1,74 @@
+"""kill -9 at any moment: the next run ends where an undisturbed one would have."""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from radsearch.index import open_index
+from radsearch.settings import Settings
+from radsearch.study import SearchFilter
+
+CHECKOUT = Path(__file__).resolve().parents[1]
+FILES = 300
+KILLS = 5
+
+
+def start(archive: Path, index: Path) -> "subprocess.Popen[str]":
+    command = [sys.executable, "-m", "ingest", str(archive), "--dataset", "scans", "--index", str(index)]
+    environment = {**os.environ, "RADSEARCH_DEVICE": "cpu"}
+    return subprocess.Popen(
+        command, stderr=subprocess.PIPE, text=True, cwd=CHECKOUT, env=environment, start_new_session=True
+    )
+
+
+def run_to_the_end(archive: Path, index: Path) -> tuple[str, float]:
+    begun = time.monotonic()
+    process = start(archive, index)
+    _, said = process.communicate(timeout=300)
+    assert process.returncode == 0, said
+    return said, time.monotonic() - begun
+
+
+def points(index: Path) -> dict[str, str]:
+    """Content by id, of every point; and each of them has its vector."""
+    with open_index(Settings(index=str(index))) as opened:
+        count = opened.count()
+        hits = opened.nearest({"efficientnet-lite0": np.ones(1280, np.float32)}, SearchFilter(), 10 * FILES)
+        assert len({hit.id for hit in hits}) == len(hits) == count
+        stored = opened.retrieve([hit.id for hit in hits])
+        return {point.id: point.payload["content"] for point in stored}
+
+
+@pytest.mark.slow
+def test_a_run_that_was_killed_ends_like_an_undisturbed_one_when_run_again(
+    tmp_path: Path, write_png: Callable[..., Path]
+) -> None:
+    for number in range(FILES):
+        write_png(f"archive/{number:03}.png", seed=number)
+    archive = tmp_path / "archive"
+    said, seconds = run_to_the_end(archive, tmp_path / "undisturbed")
+    assert f"{FILES} indexed" in said
+    undisturbed = points(tmp_path / "undisturbed")
+    assert len(undisturbed) == FILES
+
+    chance = random.Random(11)
+    for number in range(KILLS):
+        process = start(archive, tmp_path / "killed")
+        time.sleep(seconds * (number + chance.random()) / KILLS)
+        os.killpg(process.pid, signal.SIGKILL)  # with its workers, as a power cut would
+        process.communicate()
+
+    said, _ = run_to_the_end(archive, tmp_path / "killed")
+    assert " 0 skipped, 0 refused" in said
+    assert points(tmp_path / "killed") == undisturbed
+    said, _ = run_to_the_end(archive, tmp_path / "killed")
+    assert f"{FILES} unchanged" in said
+    assert points(tmp_path / "killed") == undisturbed
