@@ -119,6 +119,7 @@ def test_an_index_is_its_owners_alone(settings: Settings) -> None:
     assert stat.S_IMODE(Path(settings.index).stat().st_mode) == 0o700
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("step", "made"), [("_write_card", False), ("EmbeddedIndex", True)])
 def test_a_kill_while_making_leaves_none_or_a_whole_one(settings: Settings, step: str, *, made: bool) -> None:
     """`_write_card` comes before the move into place, `EmbeddedIndex` after it."""
@@ -132,6 +133,7 @@ def test_a_kill_while_making_leaves_none_or_a_whole_one(settings: Settings, step
         assert index.facets("models", SearchFilter()) == {"first": 1}
 
 
+@pytest.mark.slow
 def test_a_kill_while_admitting_a_model_is_mended_by_doing_it_again(settings: Settings) -> None:
     """The vector is there and the card does not say so yet."""
     second = replace(MODEL, model="second", dimension=3)

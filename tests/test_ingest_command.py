@@ -203,13 +203,20 @@ def test_links_to_folders_and_pipes_do_not_hold_a_run_up(
     assert answer.code == 0
 
 
-def test_a_file_whose_name_is_no_utf8_is_taken_like_any_other(
-    ingest: Ingest, archive: Path, write_png: Callable[..., Path]
+def test_a_file_whose_name_is_no_utf8_is_taken_and_retried_like_any_other(
+    ingest: Ingest, archive: Path, tmp_path: Path, write_png: Callable[..., Path]
 ) -> None:
-    name = os.fsdecode(b"M\xfcller.png")  # as old Windows exports have them
-    write_png("archive/image.png").rename(archive / name)
+    good, cut_off = (os.fsdecode(name) for name in (b"M\xfcller.png", b"J\xe4ger.png"))  # as old Windows has them
+    write_png("archive/image.png").rename(archive / good)
+    (archive / cut_off).write_bytes((archive / good).read_bytes()[:-30])
     answer = ingest()
-    assert answer.outcomes == {name: ("indexed", None)}
+    assert answer.outcomes == {
+        "M\\udcfcller.png": ("indexed", None),
+        "J\\udce4ger.png": ("refused", "truncated file"),
+    }
+    earlier = (tmp_path / "report.json").rename(tmp_path / "earlier.json")
+    write_png("archive/again.png").replace(archive / cut_off)
+    assert ingest("--retry", earlier).outcomes == {"J\\udce4ger.png": ("indexed", None)}
 
 
 def test_an_index_within_the_archive_is_not_taken_in(

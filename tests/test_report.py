@@ -1,7 +1,6 @@
 """Accounts and report: every file once, the figures add up, and only the owner may read them."""
 
 import json
-import os
 import stat
 from collections.abc import Iterator
 from pathlib import Path
@@ -146,13 +145,6 @@ def test_a_report_that_cannot_be_written_is_an_error(full: Accounts, tmp_path: P
 def test_the_refused_files_of_a_report_are_read_back(full: Accounts, tmp_path: Path) -> None:
     write_report(tmp_path / "report.json", summarise(full, [MODEL], 2.0), full)
     assert read_refused(tmp_path / "report.json") == {"e.dcm", "f.dcm", "g"}
-
-
-def test_a_file_name_that_is_no_utf8_goes_into_the_report_and_back(accounts: Accounts, tmp_path: Path) -> None:
-    name = os.fsdecode(b"M\xfcller.dcm")  # as old Windows exports have them
-    accounts.record([FileOutcome(0, name, "refused", "truncated file")])
-    write_report(tmp_path / "report.json", summarise(accounts, [MODEL], 2.0), accounts)
-    assert read_refused(tmp_path / "report.json") == {name}
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"files": [{"file": "a"}]}', '{"files": 3}', "null"])

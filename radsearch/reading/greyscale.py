@@ -36,9 +36,7 @@ def read_greyscale(header: Dataset, frame_index: int) -> Greyscale:
         rescale_slope=1.0 if slope is None or slope == 0 else slope,
         rescale_intercept=_number(rescale, "RescaleIntercept") or 0.0,
         modality_lut=modality_lut,
-        voi_lut=_table(
-            header, "VOILUTSequence", of=_group(header, frame_index, "FrameVOILUTSequence", "VOILUTSequence")
-        ),
+        voi_lut=_table(header, "VOILUTSequence", of=voi_tables),
         window=_window(voi, function),
         voi_function=function,
         inverted=_inverted(header),
