@@ -6,9 +6,9 @@ Decoding (worker processes), embedding (one chunk's thread) and writing (another
 
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
@@ -27,6 +27,7 @@ from ingest.report import Accounts, FileOutcome
 from ingest.sources import SourceFile
 from radsearch.errors import EmbeddingError
 from radsearch.index import Index, IndexedImage, Stored
+from radsearch.index.schema import Payload
 from radsearch.models import ModelSpec
 from radsearch.privacy import Pseudonymizer
 from radsearch.settings import Settings, usable_cores
@@ -48,12 +49,14 @@ class Job:
     """A file that has to be embedded.
 
     kept: models whose vectors stay as they are. stale: ids of frames that the file no longer has.
+    payloads: by id, what replaces the payloads that decoding gives: what a manifest said earlier stays so.
     """
 
     position: int
     decode: DecodeJob
     kept: tuple[str, ...] = ()
     stale: tuple[str, ...] = ()
+    payloads: Mapping[str, Payload] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,10 +222,21 @@ class Ingestion:
             return Job(position, decode, stale=stale)
         held = set[str].intersection(*(set(payload.get("models", ())) for payload in payloads))
         wanted = {model.name for model in self._models}
-        described = all(payload.get("described") == decode.identified.described for payload in payloads)
+        earlier = {} if decode.source.listed else self._as_said_earlier(decode, stored)
+        described = (
+            all(payload == stored[point].payload for point, payload in earlier.items())
+            if earlier
+            else all(payload.get("described") == decode.identified.described for payload in payloads)
+        )
         if described and wanted <= held:
             return None
-        return Job(position, decode, kept=tuple(sorted(held - wanted)))
+        return Job(position, decode, kept=tuple(sorted(held - wanted)), payloads=earlier)
+
+    def _as_said_earlier(self, decode: DecodeJob, stored: dict[str, Stored]) -> dict[str, Payload]:
+        """The stored payloads, by id, with what the options say: a run without a manifest takes no labels away."""
+        said = decode.source.said
+        stated = {name: value for name, value in (("dataset", said.dataset), ("split", said.split)) if value}
+        return {point: {**stored[point].payload, **stated} for point in self._ids(decode)}
 
     def _decoded(self, jobs: Sequence[Job]) -> Iterator[tuple[Job, list[DecodedImage] | Refusal]]:
         """Each job with its pictures; a few small batches are decoded ahead, so that memory stays bounded."""
@@ -265,7 +279,7 @@ class Ingestion:
             IndexedImage(
                 id=image.id,
                 vectors={name: rows[number] for name, rows in vectors.items()},
-                payload={**image.payload, "models": sorted({*vectors, *job.kept})},
+                payload={**job.payloads.get(image.id, image.payload), "models": sorted({*vectors, *job.kept})},
                 kept=job.kept,
             )
             for number, (job, image) in enumerate(images)

@@ -18,7 +18,7 @@ class SourceFile:
 
     name: its path relative to the archive, as the report shows it.
     identity: what names it where it carries no identifier of its own.
-    said: what the manifest and the options say of it.
+    said: what the manifest and the options say of it; `listed` where a manifest speaks.
     reason: why it cannot even be opened, with `skipped` for what is none of ours; None for an ordinary file.
     """
 
@@ -28,6 +28,7 @@ class SourceFile:
     said: Facts = field(default_factory=Facts)
     reason: str | None = None
     skipped: bool = False
+    listed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +74,7 @@ class Archive:
             for path in _walk(self.root):
                 yield self._source(path, said)
         else:
-            yield self._source(self.path.resolve().parent / self.path.name, said)
+            yield self._source(self.path.resolve(), said)
 
     def _listed(self, pseudonymizer: Pseudonymizer) -> Iterator[SourceFile]:
         if self.manifest is None:
@@ -89,7 +90,7 @@ class Archive:
         name = os.path.relpath(path, self.root).encode("utf-8", "backslashreplace").decode()
         identity = f"{said.dataset}\0{name}" if said.dataset else str(path)
         reason, skipped = _unusable(path, self.root)
-        return SourceFile(path, name, identity, said, reason, skipped)
+        return SourceFile(path, name, identity, said, reason, skipped, listed=self.manifest is not None)
 
 
 def _walk(folder: Path) -> Iterator[Path]:

@@ -45,9 +45,12 @@ def open_embedded_index(settings: Settings, *, create_for: Sequence[Fingerprint]
     while True:
         try:
             return EmbeddedIndex(folder, edge.EdgeShard.load(str(folder / _SHARD)))
+        except RadSearchError:
+            raise
         except Exception as error:
-            if "WouldBlock" not in str(error):
-                raise RadSearchError(f"the index in {folder} cannot be opened: {error}") from error
+            words = " ".join(str(error).split())
+            if "WouldBlock" not in words:
+                raise RadSearchError(f"the index in {folder} cannot be opened: {words}") from error
             if time.monotonic() >= deadline:
                 raise IndexBusyError(
                     f"the index in {folder} is in use by another process (one at a time holds an embedded index); "

@@ -1,6 +1,8 @@
 """Loader for the models of open_clip, from a folder in the hub's own format."""
 
+import json
 import logging
+from typing import Any
 
 import open_clip
 import torch
@@ -8,14 +10,14 @@ import torch
 from radsearch.errors import ModelUnavailableError
 from radsearch.models.base import Network
 from radsearch.models.table import ModelSpec
-from radsearch.models.weights import Weights
+from radsearch.models.weights import Weights, fetch_text_tower
 
 
 def load(spec: ModelSpec, weights: Weights) -> Network:
     """Take the image features after the projection; texts go through the model's own tokenizer."""
     name = f"local-dir:{weights.place}"
     with _WarningsAreErrors(spec):
-        model = open_clip.create_model(name, precision="fp32", weights_only=True)
+        model = open_clip.create_model(name, precision="fp32", weights_only=True, **_text_tower(weights))
     if not spec.text:
         return Network(model, model.encode_image)
 
@@ -25,6 +27,15 @@ def load(spec: ModelSpec, weights: Weights) -> Network:
         return features
 
     return Network(model, model.encode_image, texts)
+
+
+def _text_tower(weights: Weights) -> dict[str, Any]:
+    """Have a text tower that another repository describes be built from here, with the numbers of these weights."""
+    folder = fetch_text_tower(weights.place)
+    if folder is None:
+        return {}
+    config = json.loads((weights.place / "open_clip_config.json").read_text(encoding="utf-8"))["model_cfg"]["text_cfg"]
+    return {"text_cfg": {**config, "hf_model_name": str(folder), "hf_model_pretrained": False}}
 
 
 class _WarningsAreErrors(logging.Handler):

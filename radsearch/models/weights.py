@@ -2,6 +2,7 @@
 
 import hashlib
 import importlib.util
+import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from radsearch.rendering import RENDERING_VERSION
 from radsearch.study import Fingerprint
 
 PRECISION = "float32"
+TEXT_TOWER = "text"
 _WEIGHT_FILES = ("*.safetensors", "*.bin", "*.pth")
 _FETCHED = ["*.safetensors", "open_clip_pytorch_model.bin", "pytorch_model.bin", "*.json", "*.txt"]
 
@@ -52,15 +54,33 @@ def fetch_weights(spec: ModelSpec, models_folder: Path | None) -> Path:
         return find_weights(spec, models_folder).place
     target = models_folder / spec.name if models_folder else None
     try:
-        return Path(
+        place = Path(
             snapshot_download(_repository(spec), revision=spec.revision, local_dir=target, allow_patterns=_FETCHED)
         )
+        fetch_text_tower(place, into=target / TEXT_TOWER if target else None)
+        return _in_folder(place, spec).place  # without network, what was begun earlier counts as success there
     except Exception as error:  # the hub's client raises its own, requests' and the system's errors
         raise ModelUnavailableError(
             f"the weights of {spec.name} are not here and the hub could not be reached ({type(error).__name__}); "
             f"on a connected host run: python -m radsearch models fetch {spec.name} --to DIR, "
             f"copy DIR here and set RADSEARCH_MODELS to it"
         ) from error
+
+
+def fetch_text_tower(place: Path, *, into: Path | None = None) -> Path | None:
+    """The folder with the configuration of an open_clip model's text tower, where another repository describes it.
+
+    It lies beside the weights, in the hub's cache, or is fetched (a small JSON file). None where there is none.
+    """
+    config = place / "open_clip_config.json"
+    tower = json.loads(config.read_text(encoding="utf-8"))["model_cfg"]["text_cfg"] if config.is_file() else {}
+    if "hf_model_name" not in tower:
+        return None
+    if (place / TEXT_TOWER / "config.json").is_file():
+        return place / TEXT_TOWER
+    from huggingface_hub import hf_hub_download
+
+    return Path(hf_hub_download(tower["hf_model_name"], "config.json", local_dir=into)).parent
 
 
 def weights_are_here(spec: ModelSpec, models_folder: Path | None) -> bool:

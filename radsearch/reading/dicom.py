@@ -30,7 +30,10 @@ def read_identity(path: Path) -> tuple[str | None, int]:
     wanted = ["SOPInstanceUID", "SOPClassUID", "NumberOfFrames"]
     header = _parse(path, stop_before_pixels=True, specific_tags=wanted)
     _skip_what_is_no_picture(header)
-    return text_of(header, "SOPInstanceUID") or None, _frames(header)
+    frames = _frames(header)
+    if frames > path.stat().st_size:  # each takes a byte at least; no list of a billion ids is made for a lie
+        raise UnreadableImageError("truncated file")
+    return text_of(header, "SOPInstanceUID") or None, frames
 
 
 def read(path: Path, pseudonymizer: Pseudonymizer) -> Iterator[StudyImage]:
