@@ -151,6 +151,8 @@ class DecodingPool:
         self._workers = workers
         self._lock = threading.Lock()
         self._executor = self._start(workers)
+        for _ in range(workers):  # have them start now, while the model is loaded
+            self._executor.submit(_wake)
 
     def begin(self, task: "Task[_Item, _Result]", items: Sequence[_Item]) -> Pending[_Item, _Result]:
         """Start work on a few items."""
@@ -195,6 +197,10 @@ class DecodingPool:
     def _start(workers: int) -> ProcessPoolExecutor:
         # spawn: a forked child of a process with threads (torch, Prefect) may hang
         return ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), initializer=_begin_worker)
+
+
+def _wake() -> None:
+    """Nothing: what a worker imports to find this function is what takes time."""
 
 
 def _begin_worker() -> None:

@@ -15,11 +15,11 @@ from radsearch.errors import EmbeddingError, ModelUnavailableError, RadSearchErr
 from radsearch.models.preprocessing import prepare
 from radsearch.models.table import MODELS, ModelSpec
 from radsearch.models.weights import Weights, find_weights, fingerprint_of
+from radsearch.settings import usable_cores
 from radsearch.study import Fingerprint, Picture, Vectors
 
-# On a CPU a small batch keeps the activations in the cache: 8 took 8.6 ms an image where 64 took 33
-# (EfficientNet-Lite0, two cores; docs/benchmarks.md).
-CPU_BATCH = 8
+# On a CPU a small batch keeps the activations in the cache (docs/benchmarks.md).
+CPU_BATCH = 16
 GPU_BATCH = 256
 _BYTE_RANGE = 255.0
 _Item = TypeVar("_Item")
@@ -60,8 +60,12 @@ class Embedder:
         how = spec.preprocessing
         self._mean = torch.tensor(how.mean, device=self._device).view(1, 3, 1, 1) * _BYTE_RANGE
         self._std = torch.tensor(how.std, device=self._device).view(1, 3, 1, 1) * _BYTE_RANGE
-        # One thread for all passes: each further one would bring a pool of OpenMP threads of its own.
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix=spec.name)
+        # On a CPU a batch a core, each pass on one thread: a quarter faster than one pass over all cores, and a
+        # decoder that takes a core for a moment holds up one pass only (docs/benchmarks.md).
+        on_cpu = self._device.type == "cpu"
+        self._passes = ThreadPoolExecutor(
+            usable_cores() if on_cpu else 1, initializer=_one_thread_a_pass if on_cpu else None
+        )
 
     def embed_images(self, pictures: Iterable[Picture]) -> Vectors:
         """Pictures as rendered, of any size -> (n, dimension) float32 vectors of unit length.
@@ -73,7 +77,7 @@ class Embedder:
 
     def embed_prepared(self, squares: Sequence[Picture]) -> Vectors:
         """As `embed_images`, for pictures that went through `prepare` with this model's preprocessing."""
-        return self._run(lambda batch: self.features(self.normalised(batch)), squares)
+        return self._run(lambda batch: self._network.images(self.normalised(batch)), squares)
 
     def embed_texts(self, texts: Sequence[str]) -> Vectors:
         """Texts -> (n, dimension) float32 vectors of unit length, in the space of the images.
@@ -88,15 +92,20 @@ class Embedder:
         return self._run(lambda batch: texts_of(list(batch)), texts)
 
     def _run(self, features_of: Callable[[Sequence[_Item]], torch.Tensor], items: Sequence[_Item]) -> Vectors:
-        def all_batches() -> list[torch.Tensor]:
+        def run(batch: Sequence[_Item]) -> torch.Tensor:
             with torch.inference_mode():
-                return [features_of(batch).float().cpu() for batch in _batches(items, self.batch)]
+                return features_of(batch).float().cpu()
 
-        return self._checked(self._thread.submit(all_batches).result(), len(items))
+        return self._checked(list(self._passes.map(run, _batches(items, self.batch))), len(items))
 
-    def features(self, batch: torch.Tensor) -> torch.Tensor:
-        """The forward pass alone: (n, 3, size, size), normalised and on the device -> (n, dimension)."""
-        return self._network.images(batch)
+    def features(self, batches: Iterable[torch.Tensor]) -> list[torch.Tensor]:
+        """The forward pass alone: (n, 3, size, size) batches, normalised, on the device -> (n, dimension) each."""
+
+        def run(batch: torch.Tensor) -> torch.Tensor:
+            with torch.inference_mode():  # holds for one thread only
+                return self._network.images(batch)
+
+        return list(self._passes.map(run, batches))
 
     def normalised(self, squares: Sequence[Picture]) -> torch.Tensor:
         """Squares as `prepare` makes them -> (n, 3, size, size) float32 on the device.
@@ -151,6 +160,10 @@ def load_model(spec: ModelSpec, *, models_folder: Path | None = None, device: st
             f"the weights of {spec.name} in {weights.place} cannot be loaded ({type(error).__name__}: {words})"
         ) from error
     return Embedder(spec, fingerprint_of(spec, weights), network, device=chosen, batch=batch)
+
+
+def _one_thread_a_pass() -> None:
+    torch.set_num_threads(1)
 
 
 def _keep_freed_memory() -> None:
