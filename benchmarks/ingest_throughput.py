@@ -4,7 +4,8 @@
     .venv/bin/python benchmarks/ingest_throughput.py --memory
 
 Each round times the forward pass alone (batches ready on the device), an ingest from files until all images are stored
-(and can be searched), the building of the index's graph, and the forward pass again. `--memory` runs `python -m ingest` over 1,000 and 10,000 images instead and prints the peaks.
+(and can be searched), the building of the index's graph, and the forward pass again.
+`--memory` runs `python -m ingest` over 1,000 and 10,000 images instead and prints the peaks.
 """
 
 import argparse
@@ -66,10 +67,9 @@ def measure_speed(folder: Path, images: int, side: int) -> None:
             run.index.finish()
             built = run.ingestion.accounts.images() / (time.perf_counter() - begun)
             forward = statistics.mean((before, forward_rate(embedder)))
-        ratios.append((stored / forward, built / forward))
-        print(
-            f"{number + 1:>5}  {forward:>12.1f}  {stored:>6.1f}  {built:>13.1f}  {ratios[-1][0]:>6.2f}  {ratios[-1][1]:>10.2f}"
-        )
+        ratio, with_index = stored / forward, built / forward
+        ratios.append((ratio, with_index))
+        print(f"{number + 1:>5}  {forward:>12.1f}  {stored:>6.1f}  {built:>13.1f}  {ratio:>6.2f}  {with_index:>10.2f}")
     stored_ratio, built_ratio = (statistics.median(column) for column in zip(*ratios, strict=True))
     setting = f"{images} PNGs of {side} px; {torch.get_num_threads()} threads, torch {torch.__version__}"
     print(f"\nmedian ratio {stored_ratio:.2f} (with index {built_ratio:.2f}); {setting}")
