@@ -16,12 +16,10 @@ from typing import TYPE_CHECKING, Self
 from ingest.decoding import (
     DecodedImage,
     DecodeJob,
-    DecodingPool,
     Identified,
-    Refusal,
     WorkOrder,
-    decode_files,
-    identify_files,
+    decode_file,
+    identify_file,
 )
 from ingest.report import Accounts, FileOutcome
 from ingest.sources import SourceFile
@@ -30,6 +28,8 @@ from radsearch.index import Index, IndexedImage, Stored
 from radsearch.index.schema import Payload
 from radsearch.models import ModelSpec
 from radsearch.privacy import Pseudonymizer
+from radsearch.reading import choice_of
+from radsearch.reading.isolation import IsolatedPool, Refusal, limits_of
 from radsearch.settings import Settings, usable_cores
 
 if TYPE_CHECKING:
@@ -81,7 +81,8 @@ class Ingestion:
         preprocessings = tuple(dict.fromkeys(model.preprocessing for model in models))
         workers = settings.workers or max(1, usable_cores() - 1)
         self._decode_ahead = workers + 1
-        self._pool = DecodingPool(WorkOrder(pseudonymizer, preprocessings), workers)
+        order = WorkOrder(pseudonymizer, preprocessings, choice_of(settings))
+        self._pool = IsolatedPool(order, workers, limits_of(settings))
         self._loaded: list[Embedder] = []
         self._loading = threading.Lock()
         self._handed_out = 0
@@ -160,7 +161,7 @@ class Ingestion:
                 exhausted = not batch
                 if batch:
                     usable = [file for _, file in batch if file.reason is None]
-                    under_way.append((batch, self._pool.begin(identify_files, usable).results))
+                    under_way.append((batch, self._pool.begin(identify_file, usable).results))
             if under_way:
                 batch, results = under_way.popleft()
                 found = iter(results())
@@ -201,6 +202,7 @@ class Ingestion:
         return Refusal(words, skipped=True)
 
     def _ids(self, decode: DecodeJob) -> list[str]:
+        """Ids of all frames of a file, chosen or not."""
         identity = decode.identified.identity
         return [self._pseudonymizer.point_id(identity.instance, frame) for frame in range(1, identity.frames + 1)]
 
@@ -214,10 +216,13 @@ class Ingestion:
         if not payloads:
             return Job(position, decode)
         identity = decode.identified.identity
-        earlier_frames = int(payloads[0].get("frames", 1))
-        gone = range(identity.frames + 1, earlier_frames + 1)
-        stale = tuple(self._pseudonymizer.point_id(identity.instance, frame) for frame in gone)
-        complete = len(payloads) == identity.frames and not stale
+        chosen = {self._pseudonymizer.point_id(identity.instance, frame) for frame in identity.chosen}
+        gone = range(identity.frames + 1, int(payloads[0].get("frames", 1)) + 1)
+        stale = (
+            *(point for point in self._ids(decode) if point in stored and point not in chosen),
+            *(self._pseudonymizer.point_id(identity.instance, frame) for frame in gone),
+        )
+        complete = len(payloads) == len(chosen) and not stale
         if not complete or any(payload.get("content") != identity.content for payload in payloads):
             return Job(position, decode, stale=stale)
         held = set[str].intersection(*(set(payload.get("models", ())) for payload in payloads))
@@ -236,7 +241,7 @@ class Ingestion:
         """The stored payloads, by id, with what the options say: a run without a manifest takes no labels away."""
         said = decode.source.said
         stated = {name: value for name, value in (("dataset", said.dataset), ("split", said.split)) if value}
-        return {point: {**stored[point].payload, **stated} for point in self._ids(decode)}
+        return {point: {**stored[point].payload, **stated} for point in self._ids(decode) if point in stored}
 
     def _decoded(self, jobs: Sequence[Job]) -> Iterator[tuple[Job, list[DecodedImage] | Refusal]]:
         """Each job with its pictures; a few small batches are decoded ahead, so that memory stays bounded."""
@@ -249,7 +254,7 @@ class Ingestion:
             yield from zip(batch, decoded, strict=True)
 
     def _begin(self, batch: list[Job]) -> tuple[list[Job], Callable[[], list[list[DecodedImage] | Refusal]]]:
-        return batch, self._pool.begin(decode_files, [job.decode for job in batch]).results
+        return batch, self._pool.begin(decode_file, [job.decode for job in batch]).results
 
     def _embed_and_write(self, decoded: Sequence[tuple[Job, list[DecodedImage]]]) -> list[FileOutcome]:
         try:

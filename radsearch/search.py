@@ -16,10 +16,12 @@ from radsearch.index import Index, Stored
 from radsearch.index.schema import facts_of
 from radsearch.models import find_model
 from radsearch.privacy import Pseudonymizer
-from radsearch.reading import identify, read
+from radsearch.reading import choice_of
+from radsearch.reading.apart import reader_apart
+from radsearch.reading.isolation import limits_of
 from radsearch.rendering import render
 from radsearch.settings import Settings
-from radsearch.study import XR_CODES, Facts, Hit, SearchFilter, StudyImage, Vectors
+from radsearch.study import XR_CODES, Facts, Hit, SearchFilter, Vectors
 
 if TYPE_CHECKING:
     from radsearch.models.base import Embedder
@@ -53,7 +55,7 @@ class Searcher:
         Args:
             path: a DICOM, PNG or JPEG file.
             wanted: limit, filter and models.
-            frame: number of the frame to search by, from 1; the middle one by default.
+            frame: number of the frame to search by, from 1; by default the middle one of those that an ingest takes.
 
         Raises:
             UnreadableImageError, OSError: the file cannot be read.
@@ -64,13 +66,16 @@ class Searcher:
         self.check_filter(wanted.where)
         if self._pseudonymizer is None:
             raise NothingToSearchError("a search by file needs the secret of the index")
-        identity = identify(path, self._pseudonymizer, name=str(path.resolve()))
-        chosen = (identity.frames + 1) // 2 if frame is None else frame
+        reader = reader_apart(self._pseudonymizer, limits_of(self._settings))
+        identity = reader.identify(path, name=str(path.resolve()), choice=choice_of(self._settings))
+        if frame is not None and not 1 <= frame <= identity.frames:
+            raise NothingToSearchError(f"the file has no frame {frame}")
+        chosen = identity.chosen[(len(identity.chosen) - 1) // 2] if frame is None else frame
         same = self._index.with_content(identity.content)
         own = self._stored_vectors([point.id for point in same if point.payload.get("frame") == chosen], models)
         if own is not None:
             return self._nearest(own, wanted, [facts_of(point.payload) for point in same], [point.id for point in same])
-        image = self._frame(path, chosen)
+        image = reader.frame(path, chosen)
         picture = render(image)
         vectors = {name: self._embedder(name).embed_images([picture])[0] for name in models}
         known = [image.facts, *(facts_of(point.payload) for point in same)]
@@ -153,14 +158,6 @@ class Searcher:
             self._index.check(embedder.fingerprint)
             self._loaded[name] = embedder
         return self._loaded[name]
-
-    def _frame(self, path: Path, number: int) -> StudyImage:
-        if self._pseudonymizer is None:
-            raise NothingToSearchError("a search by file needs the secret of the index")
-        for image in read(path, self._pseudonymizer):
-            if image.frame == number:
-                return image
-        raise NothingToSearchError(f"the file has no frame {number}")
 
     def _retrieve(self, ids: Sequence[str], models: Sequence[str]) -> list[Stored]:
         for point in ids:

@@ -33,6 +33,10 @@ class Settings:
     secret: str | None = None
     secret_file: Path = Path("~/.config/radsearch/secret")
     busy_wait_seconds: float = 10.0
+    cine_frames: int = 16
+    volume_frames: int = 0
+    file_seconds: float = 60.0
+    file_memory_mb: int = 4096
 
     def __repr__(self) -> str:
         """Say nothing secret."""
@@ -59,8 +63,9 @@ def load_settings(environment: Mapping[str, str] | None = None) -> Settings:
             except (ValueError, RuntimeError) as error:
                 raise SettingsError(f"{variable} has no usable value (a number, or a path, is wanted)") from error
     settings = Settings(**values)  # type: ignore[arg-type]  # each variable is read as its field's type
-    if settings.batch_size < 0 or settings.workers < 0 or not settings.busy_wait_seconds >= 0:
-        raise SettingsError("RADSEARCH_BATCH_SIZE, RADSEARCH_WORKERS and RADSEARCH_BUSY_WAIT_SECONDS are 0 or more")
+    for variable, (field, read) in VARIABLES.items():
+        if read in (int, float) and not 0 <= getattr(settings, field) < float("inf"):
+            raise SettingsError(f"{variable} is 0 or more")
     return settings
 
 
@@ -92,4 +97,8 @@ VARIABLES: dict[str, tuple[str, Callable[[str], object]]] = {
     "RADSEARCH_SECRET": ("secret", str),
     "RADSEARCH_SECRET_FILE": ("secret_file", _path),
     "RADSEARCH_BUSY_WAIT_SECONDS": ("busy_wait_seconds", float),
+    "RADSEARCH_CINE_FRAMES": ("cine_frames", int),
+    "RADSEARCH_VOLUME_FRAMES": ("volume_frames", int),
+    "RADSEARCH_FILE_SECONDS": ("file_seconds", float),
+    "RADSEARCH_FILE_MEMORY_MB": ("file_memory_mb", int),
 }

@@ -41,6 +41,8 @@ class Greyscale:
     inverted: the smallest value is to be shown white (MONOCHROME1 or Presentation LUT Shape INVERSE).
     window: (centre, width) in the output units of the modality LUT, the first of several.
     padding: (low, high) stored values, both included, that stand for "no picture here".
+    volume_range: (low, high) in the output units of the modality LUT, from darkest to brightest, of the whole volume
+        that the frame is a part of, where the reader knows it; taken where no window is stored.
     """
 
     bits_stored: int = 8
@@ -53,6 +55,23 @@ class Greyscale:
     voi_function: str = "LINEAR"
     inverted: bool = False
     padding: tuple[int, int] | None = None
+    volume_range: tuple[float, float] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Geometry:
+    """Which part of a frame is shown, and in what shape.
+
+    crop: (top, left, bottom, right) in pixels, the last two excluded; None for the whole frame.
+    crop_reason: what asks for the crop, for whoever wants to know why a picture looks as it does.
+    pixel_aspect: height of a pixel by its width (row spacing by column spacing); 1 for square ones.
+    empty_borders: whether rows and columns at the edges that hold padding or zeros only are cut off.
+    """
+
+    crop: tuple[int, int, int, int] | None = None
+    crop_reason: str = ""
+    pixel_aspect: float = 1.0
+    empty_borders: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +92,10 @@ class Labels:
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What may leave a file's header or a manifest row: labels, pseudonyms and the few facts on the allow-list."""
+    """What may leave a file's header or a manifest row: labels, pseudonyms and the few facts on the allow-list.
+
+    body_part: the header's own term for the region (a defined term of PS3.16 Annex L), before it was mapped.
+    """
 
     labels: Labels = field(default_factory=Labels)
     patient: str | None = None
@@ -82,6 +104,7 @@ class Facts:
     instance: str | None = None
     dataset: str | None = None
     split: str | None = None
+    body_part: str | None = None
     view: str | None = None
     laterality: str | None = None
     sex: str | None = None
@@ -110,6 +133,7 @@ class StudyImage:
     pixels: (rows, columns) stored values of a monochrome frame, any integer or float type; or
         (rows, columns, 3) RGB of a colour frame, `bits` deep.
     greyscale: None for a colour frame.
+    geometry: how it is cut and stretched.
     frame, frames: number of this frame, counted from 1, and of all in its file.
     """
 
@@ -119,6 +143,7 @@ class StudyImage:
     bits: int = 8
     frame: int = 1
     frames: int = 1
+    geometry: Geometry = field(default_factory=Geometry)
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,11 +153,13 @@ class FileIdentity:
     instance: pseudonym of the SOP Instance UID, or of data set and path where a file has none.
     content: keyed hash of the file's bytes.
     frames: how many frames the header declares.
+    chosen: the numbers, from 1, of those that are taken (docs/rendering.md).
     """
 
     instance: str
     content: str
     frames: int
+    chosen: tuple[int, ...] = (1,)
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import gdcm
+import imagecodecs
 import numpy as np
 import pydicom
 import pytest
@@ -41,6 +42,8 @@ FIXED_REASONS = {
     "damaged pixel data",
     "picture too large",
     "unsupported photometric interpretation",
+    "damaged deflated data",
+    "decoder gave an empty picture",
 }
 
 
@@ -77,10 +80,9 @@ def is_known(outcome: list[StudyImage] | UnreadableImageError) -> bool:
         return outcome.reason in FIXED_REASONS or outcome.reason.startswith(("no picture: ", "no decoder for "))
     # all frames of a file share one shape: the first and the last will do
     shown = [(image, render(image)) for image in outcome[:: max(1, len(outcome) - 1)]]
-    return (
-        [image.frame for image in outcome] == list(range(1, outcome[0].frames + 1))
-        and all(picture.dtype == np.uint8 for _, picture in shown)
-        and all(picture.shape in {image.pixels.shape, (*image.pixels.shape[:2], 3)} for image, picture in shown)
+    return [image.frame for image in outcome] == list(range(1, outcome[0].frames + 1)) and all(
+        picture.dtype == np.uint8 and picture.ndim == image.pixels.ndim and min(picture.shape) > 0
+        for image, picture in shown
     )
 
 
@@ -131,6 +133,16 @@ def _without_encoding(dataset: Dataset) -> Dataset:
     return fresh
 
 
+def encapsulated(path: Path, frame: bytes, syntax: str) -> Path:
+    """The same file with this compressed frame as its pixel data."""
+    dataset = pydicom.dcmread(path)
+    dataset.file_meta.TransferSyntaxUID = syntax
+    dataset.PixelData = pydicom.encaps.encapsulate([frame])
+    dataset["PixelData"].VR, dataset["PixelData"].is_undefined_length = "OB", True
+    dataset.save_as(path)
+    return path
+
+
 def lookup_table(descriptor: list[int], values: list[int]) -> list[Dataset]:
     """A modality or VOI LUT sequence; the descriptor is entries, first value mapped and bits."""
     item = Dataset()
@@ -175,7 +187,7 @@ def test_the_files_window_comes_before_the_ct_fallback(write_dicom, read_one):
 
 def test_monochrome1_comes_out_inverted(write_dicom, read_one):
     pixels = np.array([[0, 100, 255]], dtype=np.uint8)
-    elements = {"Modality": "CR", "PhotometricInterpretation": "MONOCHROME1"}
+    elements = {"Modality": "XA", "PhotometricInterpretation": "MONOCHROME1"}
     assert render(read_one(write_dicom(pixels=pixels, **elements))).tolist() == [[255, 155, 0]]
 
 
@@ -215,9 +227,9 @@ def test_a_modality_and_a_voi_table_in_the_file_are_applied(write_dicom, read_on
 
 
 def test_padding_in_the_file_is_left_out_of_the_percentiles(write_dicom, read_one):
-    pixels = np.concatenate([np.full(500, -2000), np.arange(1001)]).astype(np.int16)[None, :]
+    pixels = np.concatenate([[5], np.full(500, -2000), np.arange(1001)]).astype(np.int16)[None, :]
     picture = render(read_one(write_dicom(pixels=pixels, Modality="MR", PixelPaddingValue=-2000)))
-    assert picture[0, [0, 505, 1000, 1495]].tolist() == [0, 0, 128, 255]
+    assert picture[0, [1, 506, 1001, 1496]].tolist() == [0, 0, 128, 255]
 
 
 # Frames
@@ -465,12 +477,12 @@ def test_no_part_of_a_file_is_taken_for_the_whole(write_dicom, read_all):
 
 def test_a_structured_report_is_skipped(write_dicom, refusal):
     error = refusal(write_dicom(SOPClassUID=BasicTextSRStorage, Modality="SR", PixelData=None))
-    assert (error.reason, error.skipped) == ("no picture: structured report or key object selection", True)
+    assert (error.reason, error.skipped) == ("no picture: structured report", True)
 
 
 def test_a_segmentation_is_skipped_although_it_has_pixels(write_dicom, refusal):
     error = refusal(write_dicom(pixels=np.zeros((8, 8), np.uint8), SOPClassUID=SegmentationStorage, Modality="SEG"))
-    assert (error.reason, error.skipped) == ("no picture: raw data, registration or segmentation", True)
+    assert (error.reason, error.skipped) == ("no picture: segmentation", True)
 
 
 def test_an_image_without_pixels_is_a_failure(write_dicom, refusal):
@@ -494,14 +506,16 @@ def test_an_unsupported_transfer_syntax_is_named(write_dicom, refusal, syntax, r
     assert error.skipped is False
 
 
-def test_an_intact_file_that_no_decoder_knows_is_not_called_damaged(refusal):
-    """12-bit JPEG Extended: neither GDCM nor Pillow decodes it, and both say so."""
-    assert refusal(PYDICOM_FILES / "JPGExtended.dcm").reason.startswith("no decoder for JPEG Extended")
+def test_extended_jpeg_of_12_bits_is_decoded(read_one):
+    """The file's own Largest Pixel Value is 278, before the lossy compression."""
+    image = read_one(PYDICOM_FILES / "JPGExtended.dcm")
+    assert (image.pixels.dtype, image.pixels.min(), image.pixels.max()) == (np.uint16, 0, 264)
 
 
-def test_high_throughput_jpeg_2000_has_its_decoder():
-    """pylibjpeg-openjpeg is a dependency for its sake; it works only beside pylibjpeg itself."""
-    assert pydicom.pixels.get_decoder(HTJ2KLossless).is_available
+def test_high_throughput_jpeg_2000_is_decoded(write_dicom, read_one):
+    pixels = np.arange(256 * 4, dtype=np.uint16).reshape(32, 32)
+    path = encapsulated(write_dicom(pixels=pixels), imagecodecs.htj2k_encode(pixels), HTJ2KLossless)
+    assert read_one(path).pixels.tolist() == pixels.tolist()
 
 
 def test_a_frame_too_large_is_refused_before_it_is_decoded(write_dicom, refusal):

@@ -128,16 +128,16 @@ def test_the_percentiles_are_taken_after_rescale():
 
 
 def test_padding_is_left_out_of_the_percentiles():
-    stored = np.concatenate([np.full(500, -2000), np.arange(1001)])
+    stored = np.concatenate([[5], np.full(500, -2000), np.arange(1001)])
     shown = rendered(stored, modality="MR", padding=(-2000, -2000))
-    assert shown[:500] == [0] * 500
-    assert [shown[500 + value] for value in (5, 500, 995)] == [0, 128, 255]
+    assert shown[1:501] == [0] * 500
+    assert [shown[501 + value] for value in (5, 500, 995)] == [0, 128, 255]
 
 
 def test_a_padding_range_is_left_out_with_both_its_ends():
-    stored = np.concatenate([[-2000, -1500, -1000] * 200, np.arange(1001)])
+    stored = np.concatenate([[5], [-2000, -1500, -1000] * 200, np.arange(1001)])
     shown = rendered(stored, modality="MR", padding=(-2000, -1000))
-    assert [shown[600 + value] for value in (5, 500, 995)] == [0, 128, 255]
+    assert [shown[601 + value] for value in (5, 500, 995)] == [0, 128, 255]
 
 
 def test_a_picture_of_padding_alone_is_still_a_picture():

@@ -13,6 +13,7 @@ Payload = dict[str, Any]
 INDEXED_FIELDS: dict[str, Literal["keyword", "integer"]] = {
     "modality": "keyword",
     "region": "keyword",
+    "body_part": "keyword",
     "pathology": "keyword",
     "label_path": "keyword",
     "patient": "keyword",
@@ -37,8 +38,8 @@ FACET_FIELDS = (
 )  # fmt: skip
 
 _PLAIN_FACTS = (
-    "patient", "study", "series", "instance", "dataset", "split", "view", "laterality", "sex", "age", "year",
-    "manufacturer", "burned_in",
+    "patient", "study", "series", "instance", "dataset", "split", "body_part", "view", "laterality", "sex", "age",
+    "year", "manufacturer", "burned_in",
 )  # fmt: skip
 
 

@@ -3,68 +3,82 @@
 Files are recognised by their content, never by their ending.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Literal
 
 from radsearch.errors import UnreadableImageError
 from radsearch.privacy import Pseudonymizer
-from radsearch.reading import raster
+from radsearch.reading import nifti, raster
+from radsearch.reading.choice import ALL_FRAMES, FrameChoice, choice_of
 from radsearch.study import FileIdentity, StudyImage
 
-_HEAD_BYTES = 132
-_PREAMBLE_BYTES = 128
+__all__ = ["ALL_FRAMES", "FrameChoice", "choice_of", "identify", "read"]
+
+_HEAD_BYTES = 540
+_DICOM_MARK = slice(128, 132)
 
 # A data set written without preamble starts with a tag of group 0002 or 0008, little endian (PS3.10 asks for the
 # preamble, but files from before 1996 and some exports lack it).
 _BARE_DICOM_STARTS = (b"\x02\x00", b"\x08\x00")
 
 
-def identify(path: Path, pseudonymizer: Pseudonymizer, *, name: str) -> FileIdentity:
+def identify(
+    path: Path, pseudonymizer: Pseudonymizer, *, name: str, choice: FrameChoice = ALL_FRAMES
+) -> FileIdentity:
     """Tell a file from all others without decoding a picture.
 
     Args:
         path: the file.
         pseudonymizer: makes the pseudonyms.
         name: what names the file where it carries no identifier of its own: data set and relative path, or full path.
+        choice: which frames are taken.
 
     Raises:
         UnreadableImageError: the file is none of ours, or its header cannot be read.
         OSError: the file cannot be opened.
     """
-    if _recognise(path) == "raster":
-        return FileIdentity(pseudonymizer.pseudonym("instance", name), pseudonymizer.content(path), frames=1)
-    from radsearch.reading import dicom
+    kind, uid, frames, chosen = _recognise(path), None, 1, (1,)
+    if kind == "dicom":
+        from radsearch.reading import dicom
 
-    uid, frames = dicom.read_identity(path)
+        uid, frames, chosen = dicom.read_identity(path, choice)
+    elif kind == "nifti":
+        frames = nifti.count_frames(path)
+        chosen = choice.of(frames, is_cine=False)
     instance = pseudonymizer.pseudonym("instance", uid or name)
-    return FileIdentity(instance, pseudonymizer.content(path), frames)
+    return FileIdentity(instance, pseudonymizer.content(path), frames, chosen)
 
 
-def read(path: Path, pseudonymizer: Pseudonymizer) -> Iterator[StudyImage]:
-    """Read every frame of a file, one at a time.
+def read(path: Path, pseudonymizer: Pseudonymizer, numbers: Sequence[int] | None = None) -> Iterator[StudyImage]:
+    """Read the frames with these numbers (from 1, ascending), or every one, one at a time.
 
     Raises:
         UnreadableImageError: as `identify`; also when a frame is damaged or no decoder is installed for it.
         OSError: the file cannot be opened.
     """
-    if _recognise(path) == "raster":
+    kind = _recognise(path)
+    if kind == "raster":
         yield raster.read(path)
+    elif kind == "nifti":
+        yield from nifti.read(path, numbers or range(1, nifti.count_frames(path) + 1))
     else:
         from radsearch.reading import dicom
 
-        yield from dicom.read(path, pseudonymizer)
+        yield from dicom.read(path, pseudonymizer, numbers)
 
 
-def _recognise(path: Path) -> Literal["dicom", "raster"]:
+def _recognise(path: Path) -> Literal["dicom", "nifti", "raster"]:
     with path.open("rb") as stream:
         head = stream.read(_HEAD_BYTES)
     if not head:
         raise UnreadableImageError("empty file")
-    if head[_PREAMBLE_BYTES:] == b"DICM":
+    if head[_DICOM_MARK] == b"DICM":
         return "dicom"
     if head.startswith(raster.SIGNATURES):
         return "raster"
+    if nifti.is_nifti(head, path):
+        return "nifti"
     if head.startswith(_BARE_DICOM_STARTS):
         return "dicom"
     raise UnreadableImageError("not an image", skipped=True)

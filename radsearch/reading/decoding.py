@@ -1,86 +1,125 @@
-"""The pixel data of a DICOM data set -> frames, one at a time, each by a decoder that cannot take the process down."""
+"""The pixel data of an open DICOM file -> frames, one at a time, straight from the disk."""
 
+import itertools
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
-from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
+from PIL import Image
+from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.encaps import generate_frames
 from pydicom.pixels.decoders.base import get_decoder
 from pydicom.pixels.processing import apply_color_lut
-from pydicom.uid import (
-    HTJ2K,
-    JPEG2000,
-    UID,
-    HTJ2KLossless,
-    HTJ2KLosslessRPCL,
-    ImplicitVRLittleEndian,
-    JPEG2000Lossless,
-    JPEGBaseline8Bit,
-    JPEGExtended12Bit,
-    JPEGLossless,
-    JPEGLosslessSV1,
-    JPEGLSLossless,
-    JPEGLSNearLossless,
-    RLELossless,
-)
+from pydicom.uid import UID
 
 from radsearch.errors import UnreadableImageError
+from radsearch.reading.codecs import LOSSY, FrameFormat, decode_frame, has_decoder
 from radsearch.reading.facts import text_of
-from radsearch.reading.greyscale import is_little_endian
+from radsearch.reading.opening import UNDEFINED_LENGTH, OpenedDicom, PixelElement, is_little_endian
 from radsearch.study import Pixels
 
-_LARGEST_FRAME = 200_000_000  # pixels; the largest detectors have 30 million
-_COLOUR = ("RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT", "YBR_PARTIAL_422", "YBR_PARTIAL_420")
+PIXEL_TAGS = (
+    "SamplesPerPixel", "PhotometricInterpretation", "PlanarConfiguration", "NumberOfFrames", "Rows", "Columns",
+    "BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation", "ExtendedOffsetTable",
+    "ExtendedOffsetTableLengths",
+    *(f"{colour}PaletteColorLookupTableDescriptor" for colour in ("Red", "Green", "Blue")),
+    *(f"{colour}PaletteColorLookupTableData" for colour in ("Red", "Green", "Blue")),
+    *(f"Segmented{colour}PaletteColorLookupTableData" for colour in ("Red", "Green", "Blue")),
+)  # fmt: skip
 
-# One decoder a syntax, so that a picture is the same wherever it is decoded. GDCM aborts the whole process on some
-# damaged files (an uncaught C++ exception): it has only what no other permissive library decodes, behind a guard.
-_PLUGINS = {
-    JPEGBaseline8Bit: "pillow",
-    JPEGExtended12Bit: "pillow",
-    JPEGLossless: "gdcm",
-    JPEGLosslessSV1: "gdcm",
-    JPEGLSLossless: "pyjpegls",
-    JPEGLSNearLossless: "pyjpegls",
-    JPEG2000Lossless: "pylibjpeg",
-    JPEG2000: "pylibjpeg",
-    HTJ2KLossless: "pylibjpeg",
-    HTJ2KLosslessRPCL: "pylibjpeg",
-    HTJ2K: "pylibjpeg",
-    RLELossless: "pydicom",
-}
-_START_OF_LOSSLESS_FRAME = b"\xff\xc3"
+_LARGEST_FRAME = 200_000_000  # pixels; the largest detectors have 30 million
+_GREY = ("MONOCHROME1", "MONOCHROME2")
+_YBR = ("YBR_FULL", "YBR_FULL_422")
+_COLOUR = ("RGB", *_YBR, "YBR_ICT", "YBR_RCT")
+_FLOAT_BITS = {"FloatPixelData": 32, "DoubleFloatPixelData": 64}
+_BYTE = 8
 _CUT_OFF_WORDS = ("less than expected", "length of the pixel data", "no such frame", "not enough", "end of", "fewer")
 
 
-def decode(dataset: FileDataset, frames: int) -> Iterator[Pixels]:
-    """(rows, columns) stored values, or (rows, columns, 3) RGB, of each frame.
+def frame_format(header: Dataset, keyword: str = "PixelData") -> FrameFormat:
+    """The Image Pixel module of a header.
+
+    Raises:
+        UnreadableImageError: it cannot be that of a picture.
+    """
+    rows, columns = (_whole(header, name) for name in ("Rows", "Columns"))
+    if rows < 1 or columns < 1:
+        raise UnreadableImageError("damaged header")
+    if rows * columns > _LARGEST_FRAME:
+        raise UnreadableImageError("picture too large")
+    photometric = text_of(header, "PhotometricInterpretation").upper()
+    if photometric not in (*_GREY, "PALETTE COLOR", *_COLOUR):
+        raise UnreadableImageError("unsupported photometric interpretation")
+    samples = _whole(header, "SamplesPerPixel", default=1)
+    allocated = _FLOAT_BITS.get(keyword) or _whole(header, "BitsAllocated")
+    if samples != (3 if photometric in _COLOUR else 1) or allocated not in (1, 8, 16, 32, 64):
+        raise UnreadableImageError("damaged header")
+    stored = min(_whole(header, "BitsStored") or allocated, allocated)
+    high = _whole(header, "HighBit", default=stored - 1)
+    return FrameFormat(
+        rows=rows,
+        columns=columns,
+        samples=samples,
+        photometric=photometric,
+        bits_allocated=allocated,
+        bits_stored=stored,
+        high_bit=high if stored - 1 <= high < allocated else stored - 1,
+        signed=_whole(header, "PixelRepresentation") == 1,
+        planar=_whole(header, "PlanarConfiguration"),
+    )
+
+
+def is_compressed(syntax: UID) -> bool:
+    """Whether a transfer syntax stands for compressed frames; one that nobody knows is taken for such."""
+    return not syntax.is_transfer_syntax or syntax.is_encapsulated
+
+
+def decode(opened: OpenedDicom, pixels: PixelElement, frames: int, numbers: Sequence[int]) -> Iterator[Pixels]:
+    """(rows, columns) stored values, or (rows, columns, 3) RGB, of the frames with these numbers (from 1, ascending).
 
     Raises:
         UnreadableImageError: the frames are cut off, damaged or too large, or no decoder is installed for them.
     """
-    decoded = _quiet(_decode(dataset, frames))
+    decoded = _quiet(_decode(opened, pixels, frames, numbers))
     while True:
         try:
             frame = next(decoded, None)
         except UnreadableImageError:
             raise
         except MemoryError as error:
-            raise UnreadableImageError("picture too large") from error
+            raise UnreadableImageError("needs too much memory") from error
+        except OSError as error:
+            if error.errno is not None:
+                raise  # the disk's fault, not the file's
+            raise UnreadableImageError("damaged pixel data") from error
         except Exception as error:  # decoders raise whatever the bytes lead them to
-            raise UnreadableImageError(_reason(error, _transfer_syntax(dataset))) from error
+            raise UnreadableImageError(_reason(error)) from error
         if frame is None:
             return
         yield frame
 
 
-def without_unused_bits(pixels: Pixels, stored_bits: int) -> Pixels:
-    """Clear what stands above the stored bits (old overlays), keeping the sign; floats stay as they are."""
-    unused = pixels.dtype.itemsize * 8 - stored_bits
-    if not np.issubdtype(pixels.dtype, np.integer) or stored_bits == 0 or unused <= 0:
+def stored_values(pixels: Pixels, like: FrameFormat, *, lossy: bool = False) -> Pixels:
+    """Integers as the header describes them: signed or not, with nothing above the stored bits; floats as they are.
+
+    What stands above the stored bits is cleared (old overlays, PS3.5 8.1.1); of a lossy frame it is overshoot, and
+    cut to the range.
+    """
+    if pixels.dtype.kind == "f":
         return pixels
-    return np.right_shift(np.left_shift(pixels, unused), unused)
+    width = pixels.dtype.itemsize * 8
+    bits = min(like.bits_stored, width)
+    low, high = (-(1 << (bits - 1)), (1 << (bits - 1)) - 1) if like.signed else (0, (1 << bits) - 1)
+    if lossy and (pixels.dtype.kind == "i") == like.signed:
+        return np.clip(pixels, low, high)
+    kind = np.dtype(f"{'i' if like.signed else 'u'}{pixels.dtype.itemsize}").newbyteorder(pixels.dtype.byteorder)
+    values = pixels.view(kind)
+    top = like.high_bit if like.high_bit < width else bits - 1
+    if top == bits - 1 and (bits == width or (low <= values.min() and values.max() <= high)):
+        return values
+    return np.right_shift(np.left_shift(values, width - 1 - top), width - bits)
 
 
 def _quiet(frames: Iterator[Pixels]) -> Iterator[Pixels]:
@@ -94,66 +133,97 @@ def _quiet(frames: Iterator[Pixels]) -> Iterator[Pixels]:
         yield frame
 
 
-def _decode(dataset: FileDataset, frames: int) -> Iterator[Pixels]:
-    rows, columns = (int(dataset.get(name) or 0) for name in ("Rows", "Columns"))
-    if rows < 1 or columns < 1:
-        raise UnreadableImageError("damaged header")
-    if rows * columns > _LARGEST_FRAME:
-        raise UnreadableImageError("picture too large")
-    photometric = text_of(dataset, "PhotometricInterpretation").upper()
-    if photometric not in ("MONOCHROME1", "MONOCHROME2", "PALETTE COLOR", *_COLOUR):
-        raise UnreadableImageError("unsupported photometric interpretation")
-    palette = _little_endian_palette(dataset) if photometric == "PALETTE COLOR" else None
-    for pixels in _decoded_frames(dataset, frames):
-        frame = pixels if palette is None else apply_color_lut(pixels, palette)
-        if frame.shape not in ((rows, columns), (rows, columns, 3)):
-            raise UnreadableImageError("damaged pixel data")
+def _decode(opened: OpenedDicom, pixels: PixelElement, frames: int, numbers: Sequence[int]) -> Iterator[Pixels]:
+    header, syntax = opened.header, opened.syntax
+    like = frame_format(header, pixels.keyword)
+    palette = _palette(header) if like.photometric == "PALETTE COLOR" else None
+    compressed = is_compressed(syntax)
+    if compressed and not has_decoder(syntax):
+        raise UnreadableImageError(_no_decoder(syntax))
+    if compressed != (pixels.length == UNDEFINED_LENGTH):
+        raise UnreadableImageError("damaged pixel data")  # compressed by name and plain in fact, or the reverse
+    raw = _compressed(opened, like, frames, numbers) if compressed else _plain(opened, pixels, like, frames, numbers)
+    for frame in raw:
+        values = stored_values(frame, like, lossy=syntax in LOSSY)
+        if palette is not None:
+            yield _narrowed(apply_color_lut(values, palette))
+        elif like.samples == 1 or not _is_ybr(like, syntax):
+            yield values
+        else:
+            yield _ybr_to_rgb(values, like.bits_stored)
+
+
+def _compressed(opened: OpenedDicom, like: FrameFormat, frames: int, numbers: Sequence[int]) -> Iterator[Pixels]:
+    syntax, header = opened.syntax, opened.header
+    right_aligned = replace(like, high_bit=like.bits_stored - 1)
+    offsets = None
+    if "ExtendedOffsetTable" in header and "ExtendedOffsetTableLengths" in header:
+        offsets = (header.ExtendedOffsetTable, header.ExtendedOffsetTableLengths)
+    encoded = generate_frames(opened.stream, number_of_frames=frames, extended_offsets=offsets)
+    wanted = set(numbers)
+    for number, frame in enumerate(itertools.islice(encoded, max(numbers)), start=1):
+        if number in wanted:
+            yield decode_frame(frame, syntax, right_aligned)
+
+
+def _plain(
+    opened: OpenedDicom, pixels: PixelElement, like: FrameFormat, frames: int, numbers: Sequence[int]
+) -> Iterator[Pixels]:
+    """Frames that are not compressed: pydicom unpacks bits, joins planes and undoes 4:2:2 sampling."""
+    whole = like.rows * like.columns * like.samples * like.bits_allocated * frames
+    needed = -(-(whole * 2 // 3 if like.photometric == "YBR_FULL_422" else whole) // 8)
+    if min(pixels.length, opened.size - pixels.start) < needed:
+        raise UnreadableImageError("truncated file")
+    subsampled = like.photometric == "YBR_FULL_422" and pixels.length < whole // 8
+    photometric = "YBR_FULL" if like.photometric == "YBR_FULL_422" and not subsampled else like.photometric
+    options: dict[str, Any] = {
+        "rows": like.rows,
+        "columns": like.columns,
+        "samples_per_pixel": like.samples,
+        "photometric_interpretation": photometric,
+        "number_of_frames": frames,
+        "bits_allocated": like.bits_allocated,
+        "bits_stored": like.bits_stored,
+        "pixel_representation": int(like.signed),
+        "planar_configuration": like.planar,
+        "pixel_keyword": pixels.keyword,
+        "pixel_vr": pixels.vr or "OW",
+        "correct_unused_bits": False,  # `stored_values` does it
+    }
+    decoder = get_decoder(opened.syntax)
+    for frame, _ in decoder.iter_array(
+        opened.stream, indices=[number - 1 for number in numbers], raw=True, validate=False, **options
+    ):
+        if frame.shape[:2] != (like.rows, like.columns):
+            raise UnreadableImageError("truncated file")
         yield frame
 
 
-def _decoded_frames(dataset: FileDataset, frames: int) -> Iterator[Pixels]:
-    syntax = _transfer_syntax(dataset)
-    try:
-        decoder = get_decoder(syntax)
-    except NotImplementedError as error:
-        raise UnreadableImageError(_no_decoder(syntax)) from error
-    if not decoder.is_available:
-        raise UnreadableImageError(_no_decoder(syntax))
-    plugin = _PLUGINS.get(syntax, "")
-    options: dict[str, Any] = _lossless_jpeg_options(dataset, frames) if plugin == "gdcm" else {}
-    for pixels, _ in decoder.iter_array(dataset, indices=range(frames), decoding_plugin=plugin, **options):
-        yield pixels
+def _is_ybr(like: FrameFormat, syntax: UID) -> bool:
+    """Whether samples still stand for luminance and colour differences: the JPEG decoder has made RGB of them."""
+    return like.photometric in _YBR and not (syntax in LOSSY and syntax.name.startswith(("JPEG Baseline", "JPEG Ext")))
 
 
-def _lossless_jpeg_options(dataset: FileDataset, frames: int) -> dict[str, Any]:
-    """Hold each frame's own header (ITU-T T.81 B.2.2, SOF3) against the data set's before GDCM sees it.
-
-    Returns the options for the decoder: the bits that the frames say they hold.
-    """
-    precisions = set()
-    for frame in generate_frames(dataset.PixelData, number_of_frames=frames):
-        start = frame.find(_START_OF_LOSSLESS_FRAME)
-        header = frame[start + 4 : start + 10]  # after the marker and the length
-        if start < 0 or len(header) < len("PRRCCN"):
-            raise UnreadableImageError("damaged pixel data")
-        precision, samples = header[0], header[5]
-        size = int.from_bytes(header[1:3], "big"), int.from_bytes(header[3:5], "big")
-        allocated = -(-precision // 8) * 8
-        said = (int(dataset.Rows), int(dataset.Columns)), int(dataset.SamplesPerPixel), int(dataset.BitsAllocated)
-        if (size, samples, allocated) != said:
-            raise UnreadableImageError("damaged pixel data")
-        precisions.add(precision)
-    if len(precisions) != 1 or min(precisions) < int(dataset.BitsStored):
-        raise UnreadableImageError("damaged pixel data")
-    return {"bits_stored": precisions.pop()}
+def _ybr_to_rgb(ybr: Pixels, bits: int) -> Pixels:
+    """PS3.3 C.7.6.3.1.2, the inverse of YBR_FULL."""
+    if ybr.dtype == np.uint8 and bits == _BYTE:
+        height, width = ybr.shape[:2]
+        image = Image.frombuffer("YCbCr", (width, height), np.ascontiguousarray(ybr).tobytes(), "raw", "YCbCr", 0, 1)
+        return np.asarray(image.convert("RGB"))
+    values = ybr.astype(np.float32)
+    luminance, blue, red = values[..., 0], values[..., 1] - 2.0 ** (bits - 1), values[..., 2] - 2.0 ** (bits - 1)
+    rgb = np.stack(
+        [luminance + 1.402 * red, luminance - 0.344136 * blue - 0.714136 * red, luminance + 1.772 * blue], axis=-1
+    )
+    return np.clip(np.floor(rgb + 0.5), 0, 2.0**bits - 1).astype(ybr.dtype)
 
 
-def _little_endian_palette(dataset: FileDataset) -> Dataset:
+def _palette(header: Dataset) -> Dataset:
     """The colour tables in the byte order that pydicom's look-up takes for granted (it forgets big endian files)."""
     palette = Dataset()
-    palette.update({element.tag: element for element in dataset.group_dataset(0x0028)})
-    palette.file_meta = getattr(dataset, "file_meta", FileMetaDataset())
-    if is_little_endian(dataset):
+    palette.update({element.tag: element for element in header.group_dataset(0x0028)})
+    palette.file_meta = getattr(header, "file_meta", FileMetaDataset())
+    if is_little_endian(header):
         return palette
     for keyword in (f"{colour}PaletteColorLookupTableData" for colour in ("Red", "Green", "Blue")):
         if keyword in palette:
@@ -162,20 +232,23 @@ def _little_endian_palette(dataset: FileDataset) -> Dataset:
     return palette
 
 
-def _transfer_syntax(dataset: FileDataset) -> UID:
-    stated = getattr(dataset, "file_meta", Dataset()).get("TransferSyntaxUID")
-    return UID(stated) if stated else ImplicitVRLittleEndian  # a bare data set (PS3.5 10.1)
+def _narrowed(colours: Pixels) -> Pixels:
+    """Entries of 8 bits in words of 16, as old files have them (PS3.3 C.7.6.3.1.6, note): the bytes that they are."""
+    if colours.dtype.itemsize > 1 and colours.max(initial=0) <= np.iinfo(np.uint8).max:
+        return colours.astype(np.uint8)
+    return colours
+
+
+def _whole(header: Dataset, keyword: str, *, default: int = 0) -> int:
+    text = text_of(header, keyword)
+    return int(text) if text.isdecimal() else default
 
 
 def _no_decoder(syntax: UID) -> str:
     return f"no decoder for {syntax.name}" if syntax.name != syntax else "no decoder for a private transfer syntax"
 
 
-def _reason(error: Exception, syntax: UID) -> str:
+def _reason(error: Exception) -> str:
     """A fixed phrase for what went wrong; the library's own words may quote the file."""
     words = str(error).lower()
-    if any(phrase in words for phrase in _CUT_OFF_WORDS):
-        return "truncated file"
-    if "does not support" in words or "are missing dependencies" in words:
-        return _no_decoder(syntax)
-    return "damaged pixel data"
+    return "truncated file" if any(phrase in words for phrase in _CUT_OFF_WORDS) else "damaged pixel data"

@@ -1,15 +1,21 @@
 """A DICOM header -> `Greyscale`: how the stored values of one frame are to be shown."""
 
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 from pydicom.dataset import Dataset
-from pydicom.uid import ExplicitVRBigEndian
 
 from radsearch.reading.facts import text_of
+from radsearch.reading.functional_groups import group_with
+from radsearch.reading.opening import is_little_endian
 from radsearch.reading.vocabulary import MODALITIES
 from radsearch.study import Greyscale, LookupTable
+
+GREYSCALE_TAGS = (
+    "Modality", "BitsStored", "BitsAllocated", "PixelRepresentation", "PhotometricInterpretation",
+    "PresentationLUTShape", "RescaleSlope", "RescaleIntercept", "ModalityLUTSequence", "VOILUTSequence",
+    "VOILUTFunction", "WindowCenter", "WindowWidth", "PixelPaddingValue", "PixelPaddingRangeLimit",
+)  # fmt: skip
 
 _WHOLE_16_BITS = 1 << 16
 _DESCRIPTOR_VALUES = 3
@@ -22,10 +28,10 @@ def read_greyscale(header: Dataset, frame_index: int) -> Greyscale:
     Enhanced objects keep rescale and window in the functional groups, per frame or shared (C.7.6.16).
     """
     modality = text_of(header, "Modality").upper()
-    rescale = _group(header, frame_index, "PixelValueTransformationSequence", "RescaleSlope")
-    voi = _group(header, frame_index, "FrameVOILUTSequence", "WindowCenter")
+    rescale = group_with(header, frame_index, "PixelValueTransformationSequence", "RescaleSlope")
+    voi = group_with(header, frame_index, "FrameVOILUTSequence", "WindowCenter")
     stored_bits = int(header.get("BitsStored") or header.get("BitsAllocated") or 8)
-    voi_tables = _group(header, frame_index, "FrameVOILUTSequence", "VOILUTSequence")
+    voi_tables = group_with(header, frame_index, "FrameVOILUTSequence", "VOILUTSequence")
     modality_lut = _table(header, "ModalityLUTSequence")
     function = text_of(voi, "VOILUTFunction").upper()
     function = function if function in _VOI_FUNCTIONS else "LINEAR"
@@ -42,29 +48,6 @@ def read_greyscale(header: Dataset, frame_index: int) -> Greyscale:
         inverted=_inverted(header),
         padding=_padding(header),
     )
-
-
-def is_little_endian(header: Dataset) -> bool:
-    """Whether words inside byte-valued elements have their low byte first; a bare data set has (PS3.5 10.1)."""
-    syntax = getattr(header, "file_meta", Dataset()).get("TransferSyntaxUID")
-    return bool(syntax != ExplicitVRBigEndian)
-
-
-def _group(header: Dataset, frame_index: int, macro: str, keyword: str) -> Dataset:
-    """The item that holds `keyword` for this frame: its functional group, the shared one, or the header itself."""
-    for item in _functional_groups(header, frame_index):
-        sequence = item.get(macro)
-        if sequence and keyword in sequence[0]:
-            item_found: Dataset = sequence[0]
-            return item_found
-    return header
-
-
-def _functional_groups(header: Dataset, frame_index: int) -> Iterator[Dataset]:
-    per_frame = header.get("PerFrameFunctionalGroupsSequence") or []
-    if frame_index < len(per_frame):
-        yield per_frame[frame_index]
-    yield from (header.get("SharedFunctionalGroupsSequence") or [])[:1]
 
 
 def _number(header: Dataset, keyword: str) -> float | None:

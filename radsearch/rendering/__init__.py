@@ -1,0 +1,48 @@
+"""Render stored pixel values as the 8-bit picture that models and people see (docs/rendering.md).
+
+The order is: cut to what shows the body, then the grey values of PS3.3 C.11 and C.7.6.3 (modality LUT or rescale, VOI
+LUT or window or a stated fallback, inversion, 8 bits), then square pixels.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from radsearch.rendering.geometry import cut, with_square_pixels
+from radsearch.rendering.greyscale import show_grey
+from radsearch.study import Picture, Pixels, StudyImage
+
+RENDERING_VERSION = 2  # part of every model's fingerprint: raise it with any change of what comes out
+
+_BYTE = 8
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Rendered:
+    """A picture, and the steps that led to it, a sentence each."""
+
+    picture: Picture
+    steps: tuple[str, ...]
+
+
+def render(image: StudyImage) -> Picture:
+    """The picture of one frame: (rows, columns) grey or (rows, columns, 3) RGB, uint8, with square pixels."""
+    return render_with_steps(image).picture
+
+
+def render_with_steps(image: StudyImage) -> Rendered:
+    """As `render`, with the steps that it took."""
+    steps: list[str] = []
+    padding = image.greyscale.padding if image.greyscale else None
+    pixels = cut(image.pixels, image.geometry, padding, steps)
+    if image.greyscale is None:
+        picture = _colour_to_bytes(pixels, image.bits, steps)
+    else:
+        picture = show_grey(pixels, image.greyscale, steps)
+    return Rendered(with_square_pixels(picture, image.geometry.pixel_aspect, steps), tuple(steps))
+
+
+def _colour_to_bytes(pixels: Pixels, bits: int, steps: list[str]) -> Picture:
+    """Keep the highest 8 of `bits`."""
+    steps.append("colour: RGB as it is" if bits == _BYTE else f"colour: the highest 8 of {bits} bits")
+    return np.ascontiguousarray(pixels if bits == _BYTE else np.right_shift(pixels, bits - _BYTE), dtype=np.uint8)
