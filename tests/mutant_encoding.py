@@ -158,6 +158,6 @@ def deflate_bomb(seed: Seed, rng: np.random.Generator) -> bytes:
 
 @cache
 def zeros_deflated() -> bytes:
-    """300 million zeros as raw deflate blocks that others may surround: each million ends on a byte, none is the last."""
+    """300 million zeros as raw deflate blocks to stand between others: whole bytes, none of them the last."""
     packer = zlib.compressobj(9, zlib.DEFLATED, -15)
     return (packer.compress(bytes(1_000_000)) + packer.flush(zlib.Z_FULL_FLUSH)) * 300

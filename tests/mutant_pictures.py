@@ -89,12 +89,12 @@ def codestream_huge(seed: Seed, rng: np.random.Generator) -> bytes:
     header = next(segment for segment in segments(codestream) if segment.marker in FRAME_HEADERS | {SIZ})
     at = header.start + 4
     if header.marker == SIZ:
-        size = pick(rng, (65535, 2**20, 2**31 - 1))
+        size = pick(rng, (65535, int(rng.integers(2**16, 2**24)), 2**31 - 1))
         codestream = patched(codestream, at + 2, struct.pack(">II", size, size))
         if rng.integers(2):  # one tile as large as the picture
             codestream = patched(codestream, at + 18, struct.pack(">II", size, size))
     else:
-        size = pick(rng, (65535, 65000, 40_000))
+        size = pick(rng, (65535, int(rng.integers(40_000, 65535))))
         codestream = patched(codestream, at + 1, struct.pack(">HH", size, size))
     return _with_codestream(seed, index, codestream)
 
@@ -206,9 +206,10 @@ def png_header(seed: Seed, rng: np.random.Generator) -> bytes:
 
 
 def png_huge(seed: Seed, rng: np.random.Generator) -> bytes:
-    """IHDR says 60000 x 60000 or more; the stream is that of the small picture."""
+    """IHDR says 60000 x 60000 or thereabouts; the stream is that of the small picture."""
     header, *rest = _png_chunks(seed.content)
-    size = struct.pack(">II", pick(rng, (60_000, 2**31 - 1, 65536)), pick(rng, (60_000, 2**31 - 1, 1)))
+    sides = [pick(rng, (60_000, 2**31 - 1, int(rng.integers(9_000, 2**20)))) for _ in range(2)]
+    size = struct.pack(">II", *sides)
     return _png([PngChunk(b"IHDR", patched(header.content, 0, size)), *rest])
 
 
@@ -219,8 +220,8 @@ def png_bomb(seed: Seed, rng: np.random.Generator) -> bytes:
     how = pick(rng, ("text", "profile", "surplus", "large", "largest"))
     if how in ("text", "profile"):
         kind = b"zTXt" if how == "text" else b"iCCP"
-        return _png([header, PngChunk(kind, b"name\0\0" + stream), *rest])
-    size = {"surplus": (40, 56), "large": (9_000, 9_000), "largest": (17_320, 17_320)}[how]
+        return _png([header, PngChunk(kind, rng.bytes(4).hex().encode() + b"\0\0" + stream), *rest])
+    size = {"surplus": (40, int(rng.integers(1, 100))), "large": (9_000, 9_000), "largest": (17_320, 17_320)}[how]
     grey = PngChunk(b"IHDR", struct.pack(">IIBBBBB", *size, 8, 0, 0, 0, 0))
     return _png([grey, PngChunk(b"IDAT", stream), rest[-1]])
 
@@ -251,8 +252,8 @@ def nifti_header(seed: Seed, rng: np.random.Generator) -> bytes:
 
 def nifti_huge(seed: Seed, rng: np.random.Generator) -> bytes:
     """32767 voxels a side, in three to seven dimensions."""
-    count, size = int(rng.integers(3, 8)), pick(rng, (32767, 32766, 20_000))
-    return seed.pack(patched(seed.inside, 40, struct.pack("<8h", count, *[size] * 7)))
+    sizes = [pick(rng, (32767, int(rng.integers(5_000, 32767)))) for _ in range(7)]
+    return seed.pack(patched(seed.inside, 40, struct.pack("<8h", int(rng.integers(3, 8)), *sizes)))
 
 
 def gzip_damaged(seed: Seed, rng: np.random.Generator) -> bytes:
@@ -275,6 +276,7 @@ def gzip_bomb(seed: Seed, rng: np.random.Generator) -> bytes:
     """A volume of 300 million zeros, or a small one with as many behind it, in 300 thousand bytes."""
     dimensions = pick(rng, ((3, 500, 500, 600, 1), (3, 20, 16, 6, 1), (4, 100, 100, 100, 150)))
     header = patched(seed.inside[:352], 40, struct.pack("<8h", *dimensions, 1, 1, 1))
+    header = patched(header, 148, rng.bytes(8))  # descrip: no bomb like another
     packer = zlib.compressobj(9, zlib.DEFLATED, -15)
     begun = packer.compress(header) + packer.flush(zlib.Z_FULL_FLUSH)
     ending = struct.pack("<II", _crc_with_zeros(header), ZEROS + len(header))

@@ -4,7 +4,7 @@ Every function takes a DICOM `Seed` and a generator of chance and returns a whol
 """
 
 import numpy as np
-from mutant_anatomy import ITEM_END, PIXEL_DATA, SEQUENCE_END, UNDEFINED, Chunk, Seed, joined, patched, pick
+from mutant_anatomy import ITEM_END, PIXEL_TAGS, SEQUENCE_END, UNDEFINED, Chunk, Seed, joined, patched, pick
 
 NESTING_TAGS = (0x00081140, 0x00282112, 0x0040A730, 0x00091010)
 
@@ -47,16 +47,17 @@ def elements_missing(seed: Seed, rng: np.random.Generator) -> bytes:
 
 def elements_out_of_order(seed: Seed, rng: np.random.Generator) -> bytes:
     chunks = list(seed.dicom.dataset)
-    how = pick(rng, ("shuffled", "pixels first", "two swapped", "reversed"))
+    how = pick(rng, ("shuffled", "pixels early", "two swapped", "stretch reversed"))
+    one, other = sorted(int(index) for index in rng.choice(len(chunks), 2, replace=False))
     if how == "shuffled":
         chunks = [chunks[index] for index in rng.permutation(len(chunks))]
-    elif how == "pixels first":
-        chunks.sort(key=lambda chunk: chunk.tag != PIXEL_DATA)
-    elif how == "reversed":
-        chunks.reverse()
-    else:
-        one, other = rng.choice(len(chunks), 2, replace=False)
+    elif how == "pixels early":
+        last = max(index for index, chunk in enumerate(chunks) if chunk.tag in PIXEL_TAGS)
+        chunks.insert(min(one, last), chunks.pop(last))
+    elif how == "two swapped":
         chunks[one], chunks[other] = chunks[other], chunks[one]
+    else:
+        chunks[one : other + 1] = chunks[one : other + 1][::-1]
     return seed.dicom.written(joined(chunks))
 
 

@@ -87,11 +87,11 @@ def encoded(coding: Coding, vr: str, value: float | str) -> bytes:
 def huge_declared(seed: Seed, rng: np.random.Generator) -> bytes:
     """65535 x 65535, 2**31 - 1 frames, or both, with the pixels of a small picture."""
     dicom, which = seed.dicom, int(rng.integers(1, 4))
-    size = dicom.coding.number(pick(rng, (65535, 65534, 50001)), 2)
+    rows, columns = (dicom.coding.number(pick(rng, (65535, int(rng.integers(50_000, 65535)))), 2) for _ in range(2))
     if which & 1:
-        dicom = dicom.with_element(0x00280010, "US", size).with_element(0x00280011, "US", size)
+        dicom = dicom.with_element(0x00280010, "US", rows).with_element(0x00280011, "US", columns)
     if which & 2:
-        frames = pick(rng, (b"2147483647", b"2147483646", b"99999999", b"4294967297"))
+        frames = pick(rng, (b"2147483647", str(rng.integers(10**6, 2**31)).encode(), b"4294967297"))
         dicom = dicom.with_element(0x00280008, "IS", frames)
     if rng.integers(2):
         dicom = dicom.with_element(0x00280100, "US", dicom.coding.number(64, 2))

@@ -41,7 +41,7 @@ class Mutant:
 
 
 def mutants(seeds: Sequence[Path], count: int, random_seed: int = 0) -> Iterator[Mutant]:
-    """Make `count` mutants one at a time: every seed as often as the others, by each of its kinds in turn.
+    """Make `count` mutants one at a time: every seed as often as the others, by the kinds that fit it in turn.
 
     A mutant depends on `seeds` and their order, on `random_seed` and on its number, not on `count`.
     """
@@ -76,18 +76,21 @@ def _seed_and_kind(paths: tuple[Path, ...], number: int) -> tuple[Path, str]:
         fitting = _fitting(paths, rare[place])
         return fitting[round_of_rare % len(fitting)], rare[place]
     turn, index = divmod(number, len(paths))
-    common = _common_kinds(paths[index])
+    common = _common_kinds(paths, paths[index])
     return paths[index], common[(turn + index) % len(common)]  # with the index, so that all kinds come early
 
 
-@lru_cache
-def _fitting(paths: tuple[Path, ...], kind: str) -> list[Path]:
-    return [path for path in paths if KINDS[kind].fits(_read(path))]
+@lru_cache(maxsize=256)
+def _common_kinds(paths: tuple[Path, ...], path: Path) -> list[str]:
+    """The kinds that fit a seed, those that fit few others up to four times, so that none starves."""
+    fitting = [name for name, kind in KINDS.items() if not kind.rare and kind.fits(_read(path))]
+    often = {name: min(4, max(1, len(paths) // (3 * len(_fitting(paths, name))))) for name in fitting}
+    return [name for turn in range(4) for name in fitting if turn < often[name]]
 
 
 @lru_cache(maxsize=256)
-def _common_kinds(path: Path) -> list[str]:
-    return [name for name, kind in KINDS.items() if not kind.rare and kind.fits(_read(path))]
+def _fitting(paths: tuple[Path, ...], kind: str) -> list[Path]:
+    return [path for path in paths if KINDS[kind].fits(_read(path))]
 
 
 @lru_cache(maxsize=256)

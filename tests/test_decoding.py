@@ -1,16 +1,12 @@
-"""The worker processes: patience with a disk, and what a crash costs. Without torch, as the workers import it all."""
+"""What an ingest's workers do: patience with a disk."""
 
 import errno
 import os
-from collections.abc import Sequence
-from pathlib import Path
 
 import pytest
 
 from ingest import decoding
-from ingest.decoding import DecodingPool, Refusal, WorkOrder
-from ingest.sources import SourceFile
-from radsearch.privacy import Pseudonymizer
+from radsearch.reading.isolation import Refusal
 
 
 def test_a_failing_disk_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -43,31 +39,3 @@ def test_a_file_that_stays_out_of_reach_is_refused_without_its_name(
         raise OSError(number, os.strerror(number), "/archive/name-of-a-patient.dcm")
 
     assert decoding._with_patience(work) == Refusal(reason)
-
-
-def test_a_picture_that_memory_cannot_hold_is_refused() -> None:
-    def work() -> None:
-        raise MemoryError
-
-    assert decoding._with_patience(work) == Refusal("picture too large")
-
-
-def crash_at_the_bad_one(_order: WorkOrder, files: Sequence[SourceFile]) -> list[str]:
-    """Runs in a spawned worker: dies as a decoder written in C may."""
-    if any(file.name == "bad" for file in files):
-        os._exit(11)
-    return [file.name.upper() for file in files]
-
-
-@pytest.mark.slow
-def test_a_crash_of_a_worker_costs_only_the_file_that_caused_it(pseudonymizer: Pseudonymizer) -> None:
-    pool = DecodingPool(WorkOrder(pseudonymizer, ()), workers=1)
-    files = {name: SourceFile(Path(name), name, name) for name in ("a", "bad", "b", "c")}
-    try:
-        with_bad = pool.begin(crash_at_the_bad_one, [files["a"], files["bad"], files["b"]])
-        behind = pool.begin(crash_at_the_bad_one, [files["c"]])  # waits in the same pool when it breaks
-        assert with_bad.results() == ["A", Refusal("the decoder crashed"), "B"]
-        assert behind.results() == ["C"]
-        assert pool.begin(crash_at_the_bad_one, [files["c"]]).results() == ["C"]
-    finally:
-        pool.close()

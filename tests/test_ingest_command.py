@@ -6,15 +6,15 @@ import stat
 import subprocess
 import sys
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from inline_pool import InlinePool
 from tiny_models import add_tiny_model
 
+from ingest import pipeline
 from ingest.__main__ import main
-from ingest.decoding import DecodingPool
 from radsearch.index import open_index
 from radsearch.settings import Settings, load_settings
 from radsearch.study import SearchFilter
@@ -52,7 +52,7 @@ def ingest(
     archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> Ingest:
     """Runs the command in this process with a tiny model, reading in threads; the index is a real one."""
-    monkeypatch.setattr(DecodingPool, "_start", staticmethod(ThreadPoolExecutor))
+    monkeypatch.setattr(pipeline, "IsolatedPool", InlinePool)
     add_tiny_model(monkeypatch, tmp_path / "models", "tiny", seed=1)
     add_tiny_model(monkeypatch, tmp_path / "models", "other", seed=2)
     for name, value in {"MODELS": tmp_path / "models", "MODEL": "tiny", "DEVICE": "cpu", "WORKERS": 1}.items():
@@ -108,7 +108,7 @@ def test_good_images_are_indexed_and_every_other_file_is_counted_with_its_reason
     assert (first.report["found"], first.report["indexed"]) == (6, 2)
     assert first.report["skipped"] == {
         "not an image": 1,
-        "no picture: structured report or key object selection": 1,
+        "no picture: structured report": 1,
     }
     assert first.report["refused"] == {"empty file": 1, "truncated file": 1}
     assert "6 files: 2 indexed (2 images), 0 unchanged, 2 skipped, 2 refused" in first.said

@@ -87,8 +87,9 @@ def test_every_kind_and_every_seed_occurs_evenly(seed_files, made) -> None:
     of_seed = Counter(seed for seed, _, _, _ in made)
     assert set(of_seed) == {path.name for path in seed_files}
     assert max(of_seed.values()) - min(of_seed.values()) <= 5
-    of_pair = Counter((seed, kind) for seed, kind, _, _ in made)
-    assert max(of_pair.values()) <= 1 + COUNT // len(seed_files) // 7
+    of_kind = Counter(kind for _, kind, _, _ in made if not kind.endswith("bomb"))
+    assert min(of_kind.values()) >= 3
+    assert max(of_kind.values()) <= 2.5 * COUNT / len(kinds())
 
 
 def test_bombs_are_rare(made) -> None:

@@ -2,7 +2,6 @@
 
 import shutil
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -10,9 +9,10 @@ import numpy as np
 import pytest
 from pydicom.uid import generate_uid
 from qdrant_client import QdrantClient
+from inline_pool import InlinePool
 from tiny_models import add_tiny_model, expected_vector
 
-from ingest.decoding import DecodingPool
+from ingest import pipeline
 from ingest.pipeline import Ingestion, ingest_all
 from ingest.report import Summary, summarise
 from ingest.sources import Archive
@@ -23,6 +23,7 @@ from radsearch.models import find_model, fingerprint_of
 from radsearch.models.weights import find_weights
 from radsearch.privacy import Pseudonymizer
 from radsearch.reading import identify
+from radsearch.reading.isolation import IsolatedPool
 from radsearch.settings import Settings
 from radsearch.study import Fingerprint
 
@@ -31,7 +32,6 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:Local mode performs exact"),
 ]
 
-IN_PROCESSES = staticmethod(DecodingPool._start)
 Outcomes = dict[str, tuple[str, str | None]]
 SR_CLASS = "1.2.840.10008.5.1.4.1.1.88.11"
 
@@ -84,7 +84,7 @@ class Room:
 @pytest.fixture
 def room(tmp_path: Path, settings: Settings, pseudonymizer: Pseudonymizer, monkeypatch: pytest.MonkeyPatch) -> Room:
     """Reads in threads, not in processes: starting those takes a second, and only one test is about them."""
-    monkeypatch.setattr(DecodingPool, "_start", staticmethod(ThreadPoolExecutor))
+    monkeypatch.setattr(pipeline, "IsolatedPool", InlinePool)
     models_folder = tmp_path / "models"
     add_tiny_model(monkeypatch, models_folder, "tiny", seed=1)
     add_tiny_model(monkeypatch, models_folder, "other", seed=2)
@@ -113,7 +113,7 @@ def test_every_file_has_exactly_one_outcome_with_its_reason(mixed: Room) -> None
         "good.png": ("indexed", None),
         "good.dcm": ("indexed", None),
         "notes.txt": ("skipped", "not an image"),
-        "report.dcm": ("skipped", "no picture: structured report or key object selection"),
+        "report.dcm": ("skipped", "no picture: structured report"),
         "empty.dcm": ("refused", "empty file"),
         "cut.dcm": ("refused", "truncated file"),
     }
@@ -377,7 +377,7 @@ def test_real_worker_processes_give_what_threads_give(mixed: Room, monkeypatch: 
     _, in_threads = mixed.ingest()
     before = mixed.points()
     mixed.client.delete_collection("room")
-    monkeypatch.setattr(DecodingPool, "_start", IN_PROCESSES)
+    monkeypatch.setattr(pipeline, "IsolatedPool", IsolatedPool)
     _, in_processes = mixed.ingest()
     assert in_processes == in_threads
     after = mixed.points()

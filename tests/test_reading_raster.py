@@ -254,3 +254,45 @@ def test_the_identity_of_a_picture_is_its_name_and_its_content(write_png, pseudo
     assert one.content == two.content
     assert one.instance == pseudonymizer.pseudonym("instance", "a.png") != two.instance
     assert one.frames == 1
+
+
+def png_of(lines: bytes, side: int, *, interlaced: bool) -> bytes:
+    """A grey PNG of 8 bits with these scan lines, each behind its filter byte."""
+
+    def chunk(kind: bytes, content: bytes) -> bytes:
+        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+    header = struct.pack(">IIBBBBB", side, side, 8, 0, 0, 0, int(interlaced))
+    packed = zlib.compress(lines)
+    return (
+        b"\x89PNG\r\n\x1a\n"
+        + chunk(b"IHDR", header)
+        + chunk(b"IDAT", packed[:9])
+        + chunk(b"IDAT", packed[9:])
+        + chunk(b"IEND", b"")
+    )
+
+
+# Adam7 of 8 x 8 pixels: columns of each line, pass after pass
+ADAM7_LINES = [1, 1, 2, *[2] * 2, *[4] * 2, *[4] * 4, *[8] * 4]
+
+
+@pytest.mark.parametrize("interlaced", [False, True])
+def test_a_png_whose_stream_ends_early_is_truncated(read_one, refusal, tmp_path, interlaced):
+    """Pillow leaves the pixels that are missing black, and says nothing."""
+    widths = ADAM7_LINES if interlaced else [8] * 8
+    lines = b"".join(bytes([0]) + bytes([200]) * width for width in widths)
+    whole = tmp_path / "whole"
+    whole.write_bytes(png_of(lines, 8, interlaced=interlaced))
+    assert read_one(whole).pixels.tolist() == [[200] * 8] * 8
+    error = refusal(png_of(lines[: -9 * 2], 8, interlaced=interlaced))
+    assert (error.reason, error.skipped) == ("truncated file", False)
+
+
+@pytest.mark.parametrize("mode", ["L", "RGB", "P", "1", "LA", "I;16"])
+def test_a_whole_png_with_a_black_last_row_is_no_truncated_one(read_one, tmp_path, mode):
+    pixels = np.zeros((13, 21), np.uint16 if mode == "I;16" else np.uint8)
+    pixels[:7] = 200
+    image = Image.fromarray(pixels)
+    (image if mode == "I;16" else image.convert(mode)).save(tmp_path / "image.png")
+    assert read_one(tmp_path / "image.png").pixels.shape[:2] == (13, 21)

@@ -2,16 +2,16 @@
 
 import shutil
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from qdrant_client import QdrantClient
+from inline_pool import InlinePool
 from tiny_models import add_tiny_model, expected_vector, half
 
-from ingest.decoding import DecodingPool
+from ingest import pipeline
 from ingest.pipeline import Ingestion, ingest_all
 from ingest.sources import Archive
 from radsearch.errors import (
@@ -113,7 +113,7 @@ def library(
     monkeypatch: pytest.MonkeyPatch,
     write_png: Callable[..., Path],
 ) -> Library:
-    monkeypatch.setattr(DecodingPool, "_start", staticmethod(ThreadPoolExecutor))
+    monkeypatch.setattr(pipeline, "IsolatedPool", InlinePool)
     add_tiny_model(monkeypatch, tmp_path / "models", "tiny", seed=1, text=True)
     add_tiny_model(monkeypatch, tmp_path / "models", "other", seed=2)
     rows = ["filepath,patient,study,modality,region,labels"]

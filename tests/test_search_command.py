@@ -6,17 +6,17 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
+from inline_pool import InlinePool
 from tiny_models import add_tiny_model
 
+from ingest import pipeline
 from ingest.__main__ import main as ingest
-from ingest.decoding import DecodingPool
 from radsearch.__main__ import main
 from radsearch.privacy import Pseudonymizer
 
@@ -73,7 +73,7 @@ def library(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]
     variables |= {"MODEL": "tiny", "DEVICE": "cpu", "BUSY_WAIT_SECONDS": "0"}
     environment = {f"RADSEARCH_{name}": value for name, value in variables.items()}
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(DecodingPool, "_start", staticmethod(ThreadPoolExecutor))
+        patched.setattr(pipeline, "IsolatedPool", InlinePool)
         add_tiny_model(patched, folder / "models", "tiny")
         for name, value in environment.items():
             patched.setenv(name, value)

@@ -66,9 +66,10 @@ def read(path: Path, pseudonymizer: Pseudonymizer, numbers: Sequence[int] | None
         assert opened.pixels is not None  # noqa: S101 -- refused above
         for number, pixels in zip(wanted, decode(opened, opened.pixels, frames, wanted), strict=False):
             try:
-                yield _study_image(header, pixels, facts, number, frames)
-            except (ValueError, TypeError, KeyError, AttributeError, IndexError, OverflowError) as error:
-                raise UnreadableImageError("damaged header") from error  # an element that holds what it must not
+                image = _study_image(header, pixels, facts, number, frames)
+            except Exception as error:  # pydicom decodes late: any element may hold anything
+                raise UnreadableImageError("damaged header") from error
+            yield image
             read_numbers.append(number)
         if len(read_numbers) != len(wanted):
             raise UnreadableImageError("truncated file")

@@ -78,13 +78,22 @@ def _inverted(header: Dataset) -> bool:
 
 
 def _padding(header: Dataset) -> tuple[int, int] | None:
-    """Stored values, first and last, that stand for no picture (PS3.3 C.7.5.1.1.2)."""
+    """Stored values, first and last, that stand for no picture (PS3.3 C.7.5.1.1.2).
+
+    A value written with the other sign than the pixels have (63536 for -2000) is put right.
+    """
     value = _number(header, "PixelPaddingValue")
     if value is None:
         return None
     limit = _number(header, "PixelPaddingRangeLimit")
-    low, high = sorted((int(value), int(value if limit is None else limit)))
+    span = 1 << int(header.get("BitsAllocated") or 16)
+    lowest = -span // 2 if _is_signed(header) else 0
+    low, high = sorted((int(end) - lowest) % span + lowest for end in (value, value if limit is None else limit))
     return low, high
+
+
+def _is_signed(header: Dataset) -> bool:
+    return int(header.get("PixelRepresentation") or 0) == 1
 
 
 def _table(header: Dataset, keyword: str, *, of: Dataset | None = None) -> LookupTable | None:
@@ -100,7 +109,7 @@ def _table(header: Dataset, keyword: str, *, of: Dataset | None = None) -> Looku
     values = _table_values(item.LUTData, entries, bits, "<" if is_little_endian(header) else ">")
     if values.size == 0:
         return None
-    signed = int(header.get("PixelRepresentation") or 0) == 1 and keyword == "ModalityLUTSequence"
+    signed = _is_signed(header) and keyword == "ModalityLUTSequence"
     if signed and first >= _WHOLE_16_BITS // 2:
         first -= _WHOLE_16_BITS
     return LookupTable(first, values[:entries], bits)

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 _LARGEST_VOLUME_BYTES = 4 << 30  # of the first volume, in its stored type
 _LARGEST_SLICE = 200_000_000  # pixels, as in DICOM
+_MOST_SLICES = 100_000
 _LARGEST_OFFSET = 64 << 20  # header and extensions stand before the voxels: kilobytes, megabytes at the most
 _LARGEST_ASPECT = 20.0
 _MOST_DIMENSIONS = 7
@@ -86,6 +87,8 @@ def interpret_header(header: "Nifti1Header", *, compressed: bool) -> Volume:
     axes = list(enumerate(_stored_axes(orientation)))
     across = next((axis for axis, stored in axes if shape[stored] == 1), _SUPERIOR)
     columns, rows = (stored for axis, stored in axes if axis != across)
+    if shape[axes[across][1]] > _MOST_SLICES:
+        raise UnreadableImageError("picture too large")
     if math.prod(shape) * dtype.itemsize > _LARGEST_VOLUME_BYTES or shape[rows] * shape[columns] > _LARGEST_SLICE:
         raise UnreadableImageError("picture too large")
     aspect = _aspect(spacing[rows] / spacing[columns])

@@ -7,6 +7,7 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from radsearch.errors import UnreadableImageError
+from radsearch.reading import png
 from radsearch.study import Facts, Greyscale, StudyImage
 
 SIGNATURES = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff")
@@ -24,7 +25,10 @@ def read(path: Path) -> StudyImage:
             warnings.simplefilter("ignore")  # about damaged metadata, which nobody reads here
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             with Image.open(path, formats=("PNG", "JPEG")) as opened:
-                return _as_study_image(ImageOps.exif_transpose(opened))
+                image = _as_study_image(ImageOps.exif_transpose(opened))
+                if opened.format == "PNG" and _may_lack_rows(image, opened) and not png.is_whole(path):
+                    raise UnreadableImageError("truncated file")
+                return image
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise UnreadableImageError("picture too large") from error
     except UnidentifiedImageError as error:
@@ -34,6 +38,11 @@ def read(path: Path) -> StudyImage:
             raise  # the disk's fault, not the picture's
         reason = "truncated file" if "truncated" in str(error).lower() else "damaged picture"
         raise UnreadableImageError(reason) from error
+
+
+def _may_lack_rows(image: StudyImage, opened: Image.Image) -> bool:
+    """Rows that are missing come out black; interlaced ones lie between the others."""
+    return bool(opened.info.get("interlace")) or not image.pixels[-1].any() or not image.pixels[0].any()
 
 
 def _as_study_image(image: Image.Image) -> StudyImage:

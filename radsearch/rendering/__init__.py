@@ -34,11 +34,12 @@ def render_with_steps(image: StudyImage) -> Rendered:
     """As `render`, with the steps that it took."""
     steps: list[str] = []
     padding = image.greyscale.padding if image.greyscale else None
-    pixels = cut(image.pixels, image.geometry, padding, steps)
-    if image.greyscale is None:
-        picture = _colour_to_bytes(pixels, image.bits, steps)
-    else:
-        picture = show_grey(pixels, image.greyscale, steps)
+    with np.errstate(all="ignore"):  # huge values end at one end of the grey scale
+        pixels = cut(image.pixels, image.geometry, padding, steps)
+        if image.greyscale is None:
+            picture = _colour_to_bytes(pixels, image.bits, steps)
+        else:
+            picture = show_grey(pixels, image.greyscale, steps)
     return Rendered(with_square_pixels(picture, image.geometry.pixel_aspect, steps), tuple(steps))
 
 

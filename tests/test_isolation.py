@@ -1,0 +1,187 @@
+"""Worker processes: a file that crashes, hangs or eats memory costs itself and nothing else."""
+
+import os
+import signal
+import time
+from collections.abc import Iterator
+from concurrent.futures import CancelledError
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from radsearch.errors import UnreadableImageError
+from radsearch.reading import apart, isolation
+from radsearch.reading.apart import ReaderApart
+from radsearch.reading.choice import ALL_FRAMES
+from radsearch.reading.isolation import IsolatedPool, Limits, Refusal, renew_time_limit
+
+# Tasks: they run in a spawned worker, which finds them by this module's name.
+
+
+def shout(order: str, item: str) -> str:
+    return f"{order} {item.upper()}"
+
+
+def suffer(_order: str, item: str) -> str:
+    """Does what its item says, as decoders do."""
+    if item == "crash":
+        os._exit(11)
+    if item == "abort":
+        os.abort()
+    if item == "hang":
+        time.sleep(60)
+    if item == "eat":
+        np.ones(1 << 30)  # 8 GiB
+    if item == "damaged":
+        raise UnreadableImageError("damaged pixel data")
+    if item == "bug":
+        raise KeyError("PatientName: Marker^Patient")  # noqa: EM101 -- the words that must not come out
+    if item == "disk":
+        raise FileNotFoundError(2, "no such file")
+    if item == "talk":
+        print("Marker^Patient")
+        os.write(2, b"Marker^Patient")
+    return item.upper()
+
+
+def kill_itself_once(order: str, item: str) -> str:
+    """Is killed from outside at the first try, as by a kernel that is out of memory."""
+    mark = Path(order) / item
+    if not mark.exists():
+        mark.touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    return "alive"
+
+
+def take_frames(_order: str, frames: int) -> int:
+    for _ in range(frames):
+        time.sleep(0.2)
+        renew_time_limit()
+    return frames
+
+
+def process_of(_order: str, _item: str) -> int:
+    return os.getpid()
+
+
+@pytest.fixture
+def pool() -> Iterator[IsolatedPool[str]]:
+    made = IsolatedPool("order", 1, Limits(seconds=1.0, memory_mb=2048))
+    yield made
+    made.close()
+
+
+@pytest.mark.slow
+def test_results_come_in_the_order_of_the_items(pool: IsolatedPool[str]) -> None:
+    batches = [pool.begin(shout, [f"{number}a", f"{number}b"]) for number in range(5)]
+    assert [batch.results() for batch in batches] == [[f"order {n}A", f"order {n}B"] for n in range(5)]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("item", "reason"),
+    [
+        ("crash", isolation.CRASHED),
+        ("abort", isolation.CRASHED),
+        ("hang", isolation.TOO_LONG),
+        ("eat", isolation.TOO_MUCH_MEMORY),
+        ("damaged", "damaged pixel data"),
+    ],
+)
+def test_a_bad_file_is_refused_and_its_neighbours_are_not(pool: IsolatedPool[str], item: str, reason: str) -> None:
+    behind = [pool.begin(suffer, ["a", item, "b"]), pool.begin(suffer, ["c"])]
+    assert behind[0].results() == ["A", Refusal(reason), "B"]
+    assert behind[1].results() == ["C"]
+
+
+@pytest.mark.slow
+def test_every_worker_may_die_and_the_run_goes_on() -> None:
+    pool = IsolatedPool("order", 2, Limits(seconds=20.0, memory_mb=2048))
+    try:
+        batches = [pool.begin(suffer, ["a", "crash", "b"]) for _ in range(4)]
+        assert [batch.results() for batch in batches] == [["A", Refusal(isolation.CRASHED), "B"]] * 4
+    finally:
+        pool.close()
+
+
+@pytest.mark.slow
+def test_a_worker_that_is_killed_from_outside_costs_no_file(tmp_path: Path) -> None:
+    pool = IsolatedPool(str(tmp_path), 1, Limits(seconds=20.0, memory_mb=2048))
+    try:
+        assert pool.begin(kill_itself_once, ["a", "b"]).results() == ["alive", "alive"]
+    finally:
+        pool.close()
+
+
+@pytest.mark.slow
+def test_the_time_limit_is_one_for_each_frame(pool: IsolatedPool[str]) -> None:
+    """Eight frames of 0.2 s take longer than the limit of 1 s; none of them does."""
+    assert pool.begin(take_frames, [8]).results() == [8]
+
+
+@pytest.mark.slow
+def test_a_bug_costs_the_file_and_says_where_but_not_what(pool: IsolatedPool[str]) -> None:
+    (refused, after) = pool.begin(suffer, ["bug", "a"]).results()
+    assert isinstance(refused, Refusal)
+    assert refused.reason.startswith("unexpected KeyError at tests/test_isolation.py:")
+    assert "Marker" not in refused.reason
+    assert after == "A"
+
+
+@pytest.mark.slow
+def test_the_disks_faults_are_raised_where_the_result_is_asked_for(pool: IsolatedPool[str]) -> None:
+    with pytest.raises(FileNotFoundError):
+        pool.begin(suffer, ["a", "disk", "b"]).results()
+    assert pool.begin(suffer, ["c"]).results() == ["C"]
+
+
+@pytest.mark.slow
+def test_what_a_decoder_prints_is_heard_by_nobody(pool: IsolatedPool[str], capfd: pytest.CaptureFixture[str]) -> None:
+    assert pool.begin(suffer, ["talk"]).results() == ["TALK"]
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.slow
+def test_a_closed_pool_leaves_no_process_and_no_caller_waiting(pool: IsolatedPool[str]) -> None:
+    (process,) = pool.begin(process_of, ["a"]).results()
+    waiting = pool.begin(suffer, ["hang"])
+    pool.close()
+    with pytest.raises(CancelledError):
+        waiting.results()
+    with pytest.raises(ProcessLookupError):
+        os.kill(process, 0)
+
+
+@pytest.mark.slow
+def test_a_query_is_read_apart_as_it_is_here(pseudonymizer, write_dicom, tmp_path: Path) -> None:
+    path = write_dicom(pixels=np.arange(24, dtype=np.int16).reshape(2, 3, 4))
+    reader = ReaderApart(pseudonymizer, Limits(seconds=20.0, memory_mb=2048))
+    assert reader.identify(path, name="x", choice=ALL_FRAMES).chosen == (1, 2)
+    assert reader.frame(path, 2).pixels.tolist() == np.arange(12, 24).reshape(3, 4).tolist()
+    (tmp_path / "empty").touch()
+    with pytest.raises(UnreadableImageError, match="empty file"):
+        reader.frame(tmp_path / "empty", 1)
+    with pytest.raises(FileNotFoundError):
+        reader.frame(tmp_path / "missing", 1)
+    reader._pool.close()
+
+
+def test_a_query_that_crashes_the_decoder_is_a_refusal(monkeypatch: pytest.MonkeyPatch, pseudonymizer) -> None:
+    monkeypatch.setattr(apart, "IsolatedPool", lambda *_: CrashingPool())
+    with pytest.raises(UnreadableImageError, match="the decoder crashed"):
+        ReaderApart(pseudonymizer, Limits(seconds=1.0, memory_mb=1)).frame(Path("any"), 1)
+
+
+class CrashingPool:
+    def begin(self, _task: object, items: list[object]) -> "CrashingPool":
+        self.items = items
+        return self
+
+    def results(self) -> list[Refusal]:
+        return [Refusal(isolation.CRASHED) for _ in self.items]
+
+
+def test_no_time_limit_runs_outside_a_worker() -> None:
+    renew_time_limit()
+    assert signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)
