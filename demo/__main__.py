@@ -9,7 +9,7 @@ from pathlib import Path
 
 from demo.sheet import Row, Tile, draw_sheet
 from demo.studies import LUNG_TERMS, fetch_lung_studies, sample_files
-from radsearch.__main__ import table
+from radsearch.commands import table
 from radsearch.errors import RadSearchError, UnreadableImageError, exit_code
 from radsearch.index import open_index
 from radsearch.privacy import Pseudonymizer, load_pseudonymizer

@@ -70,7 +70,7 @@ class Searcher:
         identity = reader.identify(path, name=str(path.resolve()), choice=choice_of(self._settings))
         if frame is not None and not 1 <= frame <= identity.frames:
             raise NothingToSearchError(f"the file has no frame {frame}")
-        chosen = identity.chosen[(len(identity.chosen) - 1) // 2] if frame is None else frame
+        chosen = identity.frame_to_show if frame is None else frame
         same = self._index.with_content(identity.content)
         own = self._stored_vectors([point.id for point in same if point.payload.get("frame") == chosen], models)
         if own is not None:

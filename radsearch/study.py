@@ -2,12 +2,12 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-Pixels: TypeAlias = NDArray[np.generic]
+Pixels: TypeAlias = NDArray[Any]
 Picture: TypeAlias = NDArray[np.uint8]
 """(rows, columns) grey or (rows, columns, 3) RGB, 8 bit, as a person would see it."""
 Vectors: TypeAlias = NDArray[np.float32]
@@ -134,6 +134,7 @@ class StudyImage:
         (rows, columns, 3) RGB of a colour frame, `bits` deep.
     greyscale: None for a colour frame.
     geometry: how it is cut and stretched.
+    encoding: what kind of file and of pixel data it was, in words.
     frame, frames: number of this frame, counted from 1, and of all in its file.
     """
 
@@ -144,6 +145,7 @@ class StudyImage:
     frame: int = 1
     frames: int = 1
     geometry: Geometry = field(default_factory=Geometry)
+    encoding: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,6 +162,11 @@ class FileIdentity:
     content: str
     frames: int
     chosen: tuple[int, ...] = (1,)
+
+    @property
+    def frame_to_show(self) -> int:
+        """The one that stands for the file: the middle one of those that are taken."""
+        return self.chosen[(len(self.chosen) - 1) // 2]
 
 
 @dataclass(frozen=True, slots=True)

@@ -258,6 +258,18 @@ def is_dicom(seed: Seed) -> bool:
     return seed.form == "dicom"
 
 
+def is_png(seed: Seed) -> bool:
+    return seed.form == "png"
+
+
+def is_nifti(seed: Seed) -> bool:
+    return seed.form == "nifti"
+
+
+def is_gzip(seed: Seed) -> bool:
+    return seed.name.endswith(".gz")
+
+
 def has_meta(seed: Seed) -> bool:
     return is_dicom(seed) and bool(seed.dicom.meta)
 

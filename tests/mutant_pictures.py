@@ -289,15 +289,3 @@ def _crc_with_zeros(header: bytes) -> int:
     for _ in range(ZEROS // len(million)):
         crc = zlib.crc32(million, crc)
     return crc
-
-
-def is_png(seed: Seed) -> bool:
-    return seed.form == "png"
-
-
-def is_nifti(seed: Seed) -> bool:
-    return seed.form == "nifti"
-
-
-def is_gzip(seed: Seed) -> bool:
-    return seed.name.endswith(".gz")

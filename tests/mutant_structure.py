@@ -7,6 +7,7 @@ import numpy as np
 from mutant_anatomy import ITEM_END, PIXEL_TAGS, SEQUENCE_END, UNDEFINED, Chunk, Seed, joined, patched, pick
 
 NESTING_TAGS = (0x00081140, 0x00282112, 0x0040A730, 0x00091010)
+WRONG_VRS = (b"US", b"SS", b"DS", b"IS", b"SQ", b"OB", b"OW", b"UN", b"FD", b"AT", b"PN", b"ZZ", b"\0\0")
 
 
 def wrong_length(seed: Seed, rng: np.random.Generator) -> bytes:
@@ -22,14 +23,11 @@ def wrong_length(seed: Seed, rng: np.random.Generator) -> bytes:
 def wrong_vr(seed: Seed, rng: np.random.Generator) -> bytes:
     """One to eight elements of an explicit file carry another VR's letters, or none that exist."""
     dicom = seed.dicom
-    body, letters = (
-        dicom.body,
-        (b"US", b"SS", b"DS", b"IS", b"SQ", b"OB", b"OW", b"UN", b"FD", b"AT", b"PN", b"ZZ", b"\0\0"),
-    )
+    body = dicom.body
     for _ in range(int(rng.integers(1, 9))):
         element = pick(rng, dicom.elements)
         if element.tag >> 16 != 0xFFFE:
-            body = patched(body, element.start + 4, pick(rng, letters))
+            body = patched(body, element.start + 4, pick(rng, WRONG_VRS))
     return dicom.written(body)
 
 

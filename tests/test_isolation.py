@@ -2,6 +2,7 @@
 
 import os
 import signal
+import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import CancelledError
@@ -36,11 +37,11 @@ def suffer(_order: str, item: str) -> str:
     if item == "damaged":
         raise UnreadableImageError("damaged pixel data")
     if item == "bug":
-        raise KeyError("PatientName: Marker^Patient")  # noqa: EM101 -- the words that must not come out
+        raise KeyError("PatientName: Marker^Patient")
     if item == "disk":
         raise FileNotFoundError(2, "no such file")
     if item == "talk":
-        print("Marker^Patient")
+        sys.stdout.write("Marker^Patient\n")
         os.write(2, b"Marker^Patient")
     return item.upper()
 

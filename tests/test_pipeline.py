@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from inline_pool import InlinePool
 from pydicom.uid import generate_uid
 from qdrant_client import QdrantClient
-from inline_pool import InlinePool
 from tiny_models import add_tiny_model, expected_vector
 
 from ingest import pipeline

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from qdrant_client import QdrantClient
 from inline_pool import InlinePool
+from qdrant_client import QdrantClient
 from tiny_models import add_tiny_model, expected_vector, half
 
 from ingest import pipeline

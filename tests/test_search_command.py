@@ -11,8 +11,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
 from inline_pool import InlinePool
+from PIL import Image
 from tiny_models import add_tiny_model
 
 from ingest import pipeline

@@ -23,9 +23,7 @@ _DICOM_MARK = slice(128, 132)
 _BARE_DICOM_STARTS = (b"\x02\x00", b"\x08\x00")
 
 
-def identify(
-    path: Path, pseudonymizer: Pseudonymizer, *, name: str, choice: FrameChoice = ALL_FRAMES
-) -> FileIdentity:
+def identify(path: Path, pseudonymizer: Pseudonymizer, *, name: str, choice: FrameChoice = ALL_FRAMES) -> FileIdentity:
     """Tell a file from all others without decoding a picture.
 
     Args:
@@ -38,7 +36,9 @@ def identify(
         UnreadableImageError: the file is none of ours, or its header cannot be read.
         OSError: the file cannot be opened.
     """
-    kind, uid, frames, chosen = _recognise(path), None, 1, (1,)
+    kind = _recognise(path)
+    uid: str | None = None
+    frames, chosen = 1, choice.of(1, is_cine=False)
     if kind == "dicom":
         from radsearch.reading import dicom
 

@@ -1,4 +1,4 @@
-"""Read one file, such as an uploaded query, in a process apart: a decoder that crashes does not take the caller along."""
+"""Read one file, such as an uploaded query, in a process apart: its decoder cannot take the caller along."""
 
 from functools import lru_cache
 from pathlib import Path

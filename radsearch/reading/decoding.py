@@ -119,7 +119,8 @@ def stored_values(pixels: Pixels, like: FrameFormat, *, lossy: bool = False) -> 
     top = like.high_bit if like.high_bit < width else bits - 1
     if top == bits - 1 and (bits == width or (low <= values.min() and values.max() <= high)):
         return values
-    return np.right_shift(np.left_shift(values, width - 1 - top), width - bits)
+    aligned: Pixels = np.left_shift(values, width - 1 - top)
+    return np.right_shift(aligned, width - bits)
 
 
 def _quiet(frames: Iterator[Pixels]) -> Iterator[Pixels]:

@@ -3,7 +3,6 @@
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-import numpy as np
 from pydicom.dataset import Dataset
 
 from radsearch.errors import UnreadableImageError
@@ -66,7 +65,7 @@ def read(path: Path, pseudonymizer: Pseudonymizer, numbers: Sequence[int] | None
         assert opened.pixels is not None  # noqa: S101 -- refused above
         for number, pixels in zip(wanted, decode(opened, opened.pixels, frames, wanted), strict=False):
             try:
-                image = _study_image(header, pixels, facts, number, frames)
+                image = _study_image(opened, pixels, facts, number, frames)
             except Exception as error:  # pydicom decodes late: any element may hold anything
                 raise UnreadableImageError("damaged header") from error
             yield image
@@ -75,13 +74,16 @@ def read(path: Path, pseudonymizer: Pseudonymizer, numbers: Sequence[int] | None
             raise UnreadableImageError("truncated file")
 
 
-def _study_image(header: Dataset, pixels: Pixels, facts: Facts, number: int, frames: int) -> StudyImage:
+def _study_image(opened: OpenedDicom, pixels: Pixels, facts: Facts, number: int, frames: int) -> StudyImage:
+    header = opened.header
     bits = pixels.dtype.itemsize * 8
-    if text_of(header, "PhotometricInterpretation").upper() != "PALETTE COLOR":
-        bits = min(bits, frame_format(header).bits_stored) if np.issubdtype(pixels.dtype, np.integer) else bits
+    like = frame_format(header, opened.pixels.keyword if opened.pixels else "PixelData")
+    if like.photometric != "PALETTE COLOR":
+        bits = min(bits, like.bits_stored)
     greyscale = read_greyscale(header, number - 1) if pixels.ndim == _GREY_DIMENSIONS else None
     geometry = read_geometry(header, number - 1, *pixels.shape[:2])
-    return StudyImage(pixels, greyscale, facts, bits=bits, frame=number, frames=frames, geometry=geometry)
+    encoding = f"DICOM, {opened.syntax.name}, {like.photometric}"
+    return StudyImage(pixels, greyscale, facts, bits, number, frames, geometry, encoding)
 
 
 def _skip_what_is_no_picture(header: Dataset) -> None:

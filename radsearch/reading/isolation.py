@@ -1,8 +1,8 @@
 """Worker processes for work on files: one that crashes, hangs or eats memory costs that one file, not the run.
 
 A native decoder may do all three on damaged bytes. Each worker takes a batch of items and answers item by item, so that
-it is known which one it died of; it is then replaced, and the rest of its batch goes on in the new one. A worker may die of something
-else than its file, so the file is tried once more; not so after a time limit.
+it is known which one it died of; it is then replaced, and the rest of its batch goes on in the new one. A worker may
+die of something else than its file, so the file is tried once more; not so after a time limit.
 """
 
 import contextlib
@@ -18,12 +18,14 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import CancelledError, Future
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
-from multiprocessing.context import SpawnProcess
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from radsearch.errors import UnreadableImageError
 from radsearch.settings import Settings
+
+if TYPE_CHECKING:
+    from multiprocessing.context import SpawnProcess
 
 TOO_LONG = "took longer than the time limit"
 TOO_MUCH_MEMORY = "needs too much memory"
@@ -121,9 +123,7 @@ class IsolatedPool(Generic[_Order]):
         for thread in self._threads:
             thread.start()
 
-    def begin(
-        self, task: "Callable[[_Order, _Item], _Result | Refusal]", items: Sequence[_Item]
-    ) -> "Pending[_Result]":
+    def begin(self, task: "Callable[[_Order, _Item], _Result | Refusal]", items: Sequence[_Item]) -> "Pending[_Result]":
         """Start work on a few items. `task` is a function of a module, called with the order and an item."""
         future: Future[list[_Result | Refusal]] = Future()
         self._work.put((task, list(items), future))

@@ -91,7 +91,8 @@ def _cut(stored: Pixels, volume: Volume, frames: Sequence[int]) -> Iterator[Stud
     for number in frames:
         if not 1 <= number <= len(slices):
             raise UnreadableImageError("truncated file")  # it had this slice when its slices were counted
-        yield StudyImage(own_pixels(slices[number - 1]), greyscale, Facts(), bits, number, len(slices), geometry)
+        pixels = own_pixels(slices[number - 1])
+        yield StudyImage(pixels, greyscale, Facts(), bits, number, len(slices), geometry, "NIfTI")
 
 
 def _read_head(path: Path) -> tuple[bytes, bool]:

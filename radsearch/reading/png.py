@@ -22,9 +22,10 @@ def is_whole(path: Path) -> bool:
         if kind == b"IHDR":
             expected = _expected_bytes(content)
         elif kind == b"IDAT":
-            while content and given < expected and not inflater.eof:
-                given += len(inflater.decompress(content, _PIECE))
-                content = inflater.unconsumed_tail
+            rest = content
+            while rest and given < expected and not inflater.eof:
+                given += len(inflater.decompress(rest, _PIECE))
+                rest = inflater.unconsumed_tail
             if given >= expected:
                 return True
     return given + len(inflater.flush()) >= expected >= 0

@@ -1,6 +1,7 @@
 """PNG and JPEG -> `StudyImage`, with Pillow."""
 
 import warnings
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +26,9 @@ def read(path: Path) -> StudyImage:
             warnings.simplefilter("ignore")  # about damaged metadata, which nobody reads here
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             with Image.open(path, formats=("PNG", "JPEG")) as opened:
-                image = _as_study_image(ImageOps.exif_transpose(opened))
+                image = replace(
+                    _as_study_image(ImageOps.exif_transpose(opened)), encoding=f"{opened.format}, mode {opened.mode}"
+                )
                 if opened.format == "PNG" and _may_lack_rows(image, opened) and not png.is_whole(path):
                     raise UnreadableImageError("truncated file")
                 return image

@@ -1,7 +1,6 @@
 """Cut a frame to what shows the body, and give its picture square pixels."""
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
 
 from radsearch.study import Geometry, Picture, Pixels
@@ -31,13 +30,13 @@ def cut(pixels: Pixels, geometry: Geometry, padding: tuple[int, int] | None, ste
 
 def _filled_box(pixels: Pixels, padding: tuple[int, int] | None) -> tuple[int, int, int, int]:
     """(top, left, bottom, right) around all that is neither padding nor, of unsigned values, zero."""
-    empty: NDArray[np.bool_] = np.zeros(pixels.shape, dtype=bool)
+    empty = np.zeros(pixels.shape, dtype=bool)
     if padding is not None:
         empty |= (pixels >= padding[0]) & (pixels <= padding[1])
     if pixels.dtype.kind == "u":
         empty |= pixels <= int(float(pixels.max(initial=0)) * _EMPTY_SHARE)
-    filled = ~empty if empty.ndim == len(("rows", "columns")) else ~empty.all(axis=-1)
-    rows, columns = np.flatnonzero(filled.any(axis=1)), np.flatnonzero(filled.any(axis=0))
+    filled = ~empty.reshape(*pixels.shape[:2], -1).all(axis=2)
+    rows, columns = np.flatnonzero(np.any(filled, axis=1)), np.flatnonzero(np.any(filled, axis=0))
     if rows.size == 0:
         return 0, 0, pixels.shape[0], pixels.shape[1]
     return int(rows[0]), int(columns[0]), int(rows[-1]) + 1, int(columns[-1]) + 1

@@ -52,7 +52,8 @@ def _offsets(stored: Pixels, lowest: int) -> Pixels:
         return stored
     unsigned = np.dtype(f"u{stored.dtype.itemsize}")
     native = stored.astype(stored.dtype.newbyteorder("="), copy=False).view(unsigned)
-    return native - unsigned.type(lowest % (1 << unsigned.itemsize * 8))
+    offsets: Pixels = np.subtract(native, unsigned.type(lowest % (1 << unsigned.itemsize * 8)))
+    return offsets
 
 
 def _counted(offsets: Pixels, numbers: Values, grey: Greyscale, dtype: np.dtype[np.generic]) -> _Distribution:
