@@ -86,7 +86,15 @@ def _dcmtk(path: Path, image: StudyImage, ours: Rendered, folder: Path) -> tuple
     words = ""
     for tool in TOOLS:
         target.unlink(missing_ok=True)
-        command = [tool, "--no-overlays", "--frame", str(image.frame), *_window(path, image, ours), str(path), str(target)]
+        command = [
+            tool,
+            "--no-overlays",
+            "--frame",
+            str(image.frame),
+            *_window(path, image, ours),
+            str(path),
+            str(target),
+        ]
         ended = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
         if target.is_file() and target.stat().st_size:
             return np.asarray(Image.open(target)), ""
@@ -106,10 +114,8 @@ def _window(path: Path, image: StudyImage, ours: Rendered) -> list[str]:
         return ["--use-voi-lut", "1"]
     if grey.window is not None and _has_own_window(path):
         return ["--use-window", "1"]
-    if grey.window is not None:  # in the functional groups, which DCMTK does not look into, as little as for rescale
-        centre, width = grey.window
-        assert grey.rescale_slope == 1
-        return ["--set-window", str(centre - grey.rescale_intercept), str(width)]
+    if grey.window is not None:  # in the functional groups, where DCMTK looks for rescale, but not for windows
+        return ["--set-window", *map(str, grey.window)]
     if grey.volume_range is None and (preset := re.search(r"centre (\S+), width (\S+) HU", " ".join(ours.steps))):
         return ["--set-window", preset[1], preset[2]]
     if found := re.search(r"no window stored: (\S+) to (\S+?),", " ".join(ours.steps)):
@@ -215,11 +221,15 @@ def table(rows: Iterable[Comparison]) -> str:
     for row in rows:
         measured = ("-", "-") if row.share is None else (f"{row.share:.3%}", str(row.largest))
         words = EXCEPTIONS.get(row.name, row.words)
-        lines.append("| " + " | ".join((row.name, str(row.frame), row.photometric, row.syntax, *measured, words)) + " |")
+        lines.append(
+            "| " + " | ".join((row.name, str(row.frame), row.photometric, row.syntax, *measured, words)) + " |"
+        )
     return "\n".join(lines)
 
 
 def main() -> None:
+    import siblings
+
     if not shutil.which(TOOLS[0]):
         sys.exit("DCMTK is not installed: apt-get install dcmtk")
     with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryDirectory() as made:
@@ -234,6 +244,8 @@ def main() -> None:
         good = sum(1 for row in compared if row.share >= EQUAL_SHARE)
         summary = f"{len(rows)} frames, {len(compared)} of them read by DCMTK too; {good} agree.\n\n"
         text = text[: text.index(begin) + len(begin)] + summary + table(rows) + text[text.index(end) :]
+    begin, end = "<!-- siblings: rebuilt by tests/independent_reader.py -->\n", "\n<!-- end of siblings -->"
+    text = text[: text.index(begin) + len(begin)] + siblings.table() + text[text.index(end) :]
     DOCUMENT.write_text(text, encoding="utf-8")
 
 

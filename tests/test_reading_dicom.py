@@ -375,55 +375,6 @@ def test_lossless_compression_keeps_every_value(write_dicom, read_one, syntax, d
     assert read_one(transcoded_by_gdcm(path, syntax)).pixels.tolist() == pixels.tolist()
 
 
-def pydicom_sibling(first: str, *others: str):
-    return [(PYDICOM_FILES / first, PYDICOM_FILES / other) for other in others]
-
-
-def store_sibling(first: str, *others: str):
-    return [(DATA_STORE / first, DATA_STORE / other) for other in others]
-
-
-SIBLINGS = [
-    *store_sibling("693_UNCR.dcm", "693_J2KR.dcm"),
-    *store_sibling("RG1_UNCR.dcm", "RG1_J2KR.dcm"),
-    *store_sibling("RG3_UNCR.dcm", "RG3_J2KR.dcm"),
-    *store_sibling("MR2_UNCR.dcm", "MR2_J2KR.dcm"),
-    *store_sibling("US1_UNCR.dcm", "US1_J2KR.dcm"),
-    *store_sibling(
-        "emri_small.dcm",
-        "emri_small_RLE.dcm",
-        "emri_small_big_endian.dcm",
-        "emri_small_jpeg_2k_lossless.dcm",
-        "emri_small_jpeg_ls_lossless.dcm",
-    ),
-    *store_sibling("OBXXXX1A.dcm", "OBXXXX1A_expb.dcm", "OBXXXX1A_rle.dcm"),
-    *store_sibling("OBXXXX1A_2frame.dcm", "OBXXXX1A_expb_2frame.dcm", "OBXXXX1A_rle_2frame.dcm"),
-    *store_sibling("gdcm-US-ALOKA-16.dcm", "gdcm-US-ALOKA-16_big.dcm"),
-    *store_sibling("color-pl.dcm", "color-px.dcm"),
-    *store_sibling("SC_rgb.dcm", "SC_rgb_expb.dcm", "SC_rgb_16bit.dcm", "SC_rgb_32bit.dcm", "SC_rgb_expb_32bit.dcm"),
-    *store_sibling("SC_rgb_2frame.dcm", "SC_rgb_expb_2frame.dcm", "SC_rgb_expb_16bit_2frame.dcm"),
-    *pydicom_sibling("SC_rgb_rle.dcm", "SC_rgb_rle_16bit.dcm", "SC_rgb_rle_32bit.dcm"),
-    *pydicom_sibling("SC_rgb_small_odd.dcm", "SC_rgb_small_odd_big_endian.dcm"),
-    *pydicom_sibling(
-        "MR_small.dcm",
-        "MR_small_RLE.dcm",
-        "MR_small_bigendian.dcm",
-        "MR_small_expb.dcm",
-        "MR_small_implicit.dcm",
-        "MR_small_jp2klossless.dcm",
-        "MR_small_jpeg_ls_lossless.dcm",
-        "MR_small_padded.dcm",
-    ),
-]
-
-
-@pytest.mark.parametrize(("plain", "encoded"), SIBLINGS, ids=lambda path: path.stem)
-def test_an_image_encoded_without_loss_is_shown_the_same(read_all, plain, encoded):
-    shown = [[render(image) for image in read_all(path)] for path in (plain, encoded)]
-    assert len(shown[0]) == len(shown[1]) > 0
-    assert all(np.array_equal(one, other) for one, other in zip(*shown, strict=True))
-
-
 def test_a_jpeg_2000_image_whose_sign_was_lost_is_read(read_one):
     """The codestream is unsigned where the header says signed; pydicom corrects it (its issue 1149)."""
     image = read_one(PYDICOM_FILES / "J2K_pixelrep_mismatch.dcm")
