@@ -19,6 +19,7 @@ GREYSCALE_TAGS = (
 
 _WHOLE_16_BITS = 1 << 16
 _DESCRIPTOR_VALUES = 3
+_MOST_TABLE_BITS = 16
 _VOI_FUNCTIONS = ("LINEAR", "LINEAR_EXACT", "SIGMOID")
 
 
@@ -105,6 +106,8 @@ def _table(header: Dataset, keyword: str, *, of: Dataset | None = None) -> Looku
     if np.size(item.LUTDescriptor) != _DESCRIPTOR_VALUES:
         return None
     entries, first, bits = (int(number) for number in item.LUTDescriptor)
+    if not 1 <= bits <= _MOST_TABLE_BITS:
+        return None
     entries = entries or _WHOLE_16_BITS  # PS3.3 C.11.1.1: 0 stands for 65536
     values = _table_values(item.LUTData, entries, bits, "<" if is_little_endian(header) else ">")
     if values.size == 0:

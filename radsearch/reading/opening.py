@@ -53,13 +53,12 @@ class OpenedDicom:
 def transfer_syntax(header: Dataset) -> UID:
     """As the file meta information says; a bare data set has the default one (PS3.5 10.1)."""
     stated = getattr(header, "file_meta", Dataset()).get("TransferSyntaxUID")
-    return UID(stated) if stated else ImplicitVRLittleEndian
+    return UID(stated) if isinstance(stated, str) and stated else ImplicitVRLittleEndian
 
 
 def is_little_endian(header: Dataset) -> bool:
     """Whether words inside byte-valued elements have their low byte first; a bare data set has (PS3.5 10.1)."""
-    syntax = getattr(header, "file_meta", Dataset()).get("TransferSyntaxUID")
-    return bool(syntax != ExplicitVRBigEndian)
+    return transfer_syntax(header) != ExplicitVRBigEndian
 
 
 @contextmanager

@@ -44,6 +44,10 @@ def render_with_steps(image: StudyImage) -> Rendered:
 
 
 def _colour_to_bytes(pixels: Pixels, bits: int, steps: list[str]) -> Picture:
-    """Keep the highest 8 of `bits`."""
-    steps.append("colour: RGB as it is" if bits == _BYTE else f"colour: the highest 8 of {bits} bits")
-    return np.ascontiguousarray(pixels if bits == _BYTE else np.right_shift(pixels, bits - _BYTE), dtype=np.uint8)
+    """Keep the highest 8 of `bits`; fewer fill the range."""
+    if bits == _BYTE:
+        steps.append("colour: RGB as it is")
+        return np.ascontiguousarray(pixels, dtype=np.uint8)
+    steps.append(f"colour: {bits} bits to 8")
+    shifted = np.right_shift(pixels, bits - _BYTE) if bits > _BYTE else np.left_shift(pixels, _BYTE - bits)
+    return np.ascontiguousarray(shifted, dtype=np.uint8)
