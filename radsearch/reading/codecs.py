@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -30,6 +31,7 @@ LOSSY = frozenset((JPEGBaseline8Bit, JPEGExtended12Bit, JPEGLSNearLossless, JPEG
 # A frame of one value alone is coded in less than this: 1 to 2 bits a sample in lossless JPEG, the greediest.
 _BYTES_OF_AN_EMPTY_SAMPLE = 0.3
 _BYTES_OF_HEADERS = 4096
+_RLE_HEADER_BYTES = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +122,7 @@ def _rle(encoded: bytes, like: FrameFormat) -> Pixels:
     """PS3.5 Annex G: the samples come plane by plane."""
     from imagecodecs import dicomrle_decode
 
+    _check_rle_header(encoded, like)
     planes: Any = dicomrle_decode(encoded, np.dtype(f"<u{like.bits_allocated // 8}"))
     values = np.frombuffer(planes, dtype=f"<u{like.bits_allocated // 8}")
     size = like.rows * like.columns * like.samples
@@ -128,6 +131,17 @@ def _rle(encoded: bytes, like: FrameFormat) -> Pixels:
     if like.samples == 1:
         return values[:size].reshape(like.rows, like.columns)
     return np.ascontiguousarray(values[:size].reshape(like.samples, like.rows, like.columns).transpose(1, 2, 0))
+
+
+def _check_rle_header(encoded: bytes, like: FrameFormat) -> None:
+    """PS3.5 G.5: the number of segments (a byte of a sample each), and where they begin; the decoder trusts it."""
+    header = np.frombuffer(encoded[:_RLE_HEADER_BYTES], dtype="<u4")
+    segments = like.samples * like.bits_allocated // 8
+    if header.size * 4 != _RLE_HEADER_BYTES or header[0] != segments:
+        raise UnreadableImageError("damaged pixel data")
+    begins = [*map(int, header[1 : segments + 1]), len(encoded)]
+    if begins[0] != _RLE_HEADER_BYTES or any(begin >= end for begin, end in pairwise(begins)):
+        raise UnreadableImageError("damaged pixel data")
 
 
 def _array(decoded: Any) -> Pixels:

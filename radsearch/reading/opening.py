@@ -1,6 +1,7 @@
 """A DICOM file -> its wanted header elements, and where its pixel data stand; the pixels themselves stay on disk."""
 
 import io
+import os
 import warnings
 import zlib
 from collections.abc import Iterator, Sequence
@@ -23,6 +24,7 @@ _PIXEL_ELEMENTS = {0x7FE00010: "PixelData", 0x7FE00009: "DoubleFloatPixelData", 
 _LARGEST_INFLATED = 1 << 31
 _LONG_LENGTH_VRS = (b"OB", b"OW", b"OF", b"OD", b"OL", b"OV", b"UN")
 _INFLATE_PIECE = 1 << 24
+_LARGE_READ = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +52,15 @@ class OpenedDicom:
         return transfer_syntax(self.header)
 
 
+class _File(io.BufferedReader):
+    """A file that reserves no more memory than it has bytes, whatever length a damaged element claims."""
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        if size is not None and size > _LARGE_READ:
+            size = min(size, max(0, os.fstat(self.fileno()).st_size - self.tell()))
+        return super().read(size)
+
+
 def transfer_syntax(header: Dataset) -> UID:
     """As the file meta information says; a bare data set has the default one (PS3.5 10.1)."""
     stated = getattr(header, "file_meta", Dataset()).get("TransferSyntaxUID")
@@ -69,7 +80,7 @@ def open_dicom(path: Path, keywords: Sequence[str]) -> Iterator[OpenedDicom]:
         UnreadableImageError: the file is no DICOM, or its header is damaged.
         OSError: the disk's fault.
     """
-    with path.open("rb") as file:
+    with _File(io.FileIO(path)) as file:
         stream, header = _parsed(file, keywords)
         if len(header) == 0:
             bare = not getattr(header, "preamble", None)
@@ -80,13 +91,13 @@ def open_dicom(path: Path, keywords: Sequence[str]) -> Iterator[OpenedDicom]:
         yield OpenedDicom(header, stream, _pixel_element(stream, header), size)
 
 
-def _parsed(file: BinaryIO, keywords: Sequence[str]) -> tuple[BinaryIO, Dataset]:
+def _parsed(file: _File, keywords: Sequence[str]) -> tuple[BinaryIO, Dataset]:
     """Read without a word: pydicom's warnings quote values, which may be a patient's."""
     config.settings.reading_validation_mode = config.IGNORE
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            if DeflatedExplicitVRLittleEndian.encode() in file.peek(1024)[:1024]:  # type: ignore[attr-defined]  # a buffered reader
+            if DeflatedExplicitVRLittleEndian.encode() in file.peek(1024)[:1024]:
                 return _inflated(file, keywords)
             return file, dcmread(file, force=True, stop_before_pixels=True, specific_tags=[*keywords])
     except UnreadableImageError:
@@ -103,7 +114,7 @@ def _parsed(file: BinaryIO, keywords: Sequence[str]) -> tuple[BinaryIO, Dataset]
         raise UnreadableImageError("damaged header") from error
 
 
-def _inflated(file: BinaryIO, keywords: Sequence[str]) -> tuple[BinaryIO, Dataset]:
+def _inflated(file: _File, keywords: Sequence[str]) -> tuple[BinaryIO, Dataset]:
     """A deflated data set (PS3.5 A.5), inflated piece by piece up to a limit."""
     preamble = read_preamble(file, force=True)
     file_meta = _read_file_meta_info(file)
