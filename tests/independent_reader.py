@@ -36,8 +36,9 @@ GREY_LEVELS, COLOUR_LEVELS, EQUAL_SHARE = 1, 3, 0.999
 
 # Files where DCMTK's picture and ours differ, and the clause that settles who is right.
 EXCEPTIONS = {
-    "13 WindowCenter 600, WindowWidth 900, PixelPaddingValue 500, PixelPaddingRangeLimit 700.dcm": "DCMTK windows padding "
-    "like any value; PS3.3 C.7.5.1.1.2: it is no part of the image, so we show it black",
+    "13 WindowCenter 600, WindowWidth 900, PixelPaddingValue 500, PixelPaddingRangeLimit 700.dcm": (
+        "DCMTK windows padding like any value; PS3.3 C.7.5.1.1.2: it is no part of the image, so we show it black"
+    ),
 }
 
 
@@ -112,10 +113,13 @@ def _window(path: Path, image: StudyImage, ours: Rendered) -> list[str]:
         return []
     if grey.voi_lut is not None:
         return ["--use-voi-lut", "1"]
-    if grey.window is not None and _has_own_window(path):
-        return ["--use-window", "1"]
-    if grey.window is not None:  # in the functional groups, where DCMTK looks for rescale, but not for windows
-        return ["--set-window", *map(str, grey.window)]
+    if grey.window is not None:  # in the functional groups DCMTK looks for rescale, but not for windows
+        return ["--use-window", "1"] if _has_own_window(path) else ["--set-window", *map(str, grey.window)]
+    return _fallback_window(image, ours)
+
+
+def _fallback_window(image: StudyImage, ours: Rendered) -> list[str]:
+    grey = image.greyscale
     if grey.volume_range is None and (preset := re.search(r"centre (\S+), width (\S+) HU", " ".join(ours.steps))):
         return ["--set-window", preset[1], preset[2]]
     if found := re.search(r"no window stored: (\S+) to (\S+?),", " ".join(ours.steps)):

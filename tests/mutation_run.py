@@ -1,6 +1,6 @@
 """Thousands of damaged files through the reader, as an ingest reads them: what becomes of each, and of the run.
 
-    .venv/bin/python tests/mutation_run.py      rebuilds the table in docs/rendering.md
+.venv/bin/python tests/mutation_run.py      rebuilds the table in docs/rendering.md
 """
 
 import sys
@@ -92,9 +92,9 @@ def _answers(
 def table(made: MutationRun) -> str:
     """Markdown, a line an outcome."""
     total = sum(made.outcomes.values())
+    setting = f"two workers of {LIMITS.memory_mb} MiB and {LIMITS.seconds:.0f} s a frame"
     lines = [
-        f"{total:,} mutants of {made.seeds} seeds, {made.kinds} kinds of damage, two workers of {LIMITS.memory_mb} MiB and "
-        f"{LIMITS.seconds:.0f} s a frame: {made.seconds:.0f} s; deaths of the run: 0.",
+        f"{total:,} mutants of {made.seeds} seeds, {made.kinds} kinds of damage, {setting}: {made.seconds:.0f} s.",
         "",
         "| outcome | files |",
         "| --- | --- |",

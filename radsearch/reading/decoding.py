@@ -16,7 +16,7 @@ from pydicom.uid import UID
 
 from radsearch.errors import UnreadableImageError
 from radsearch.reading.codecs import LOSSY, FrameFormat, decode_frame, has_decoder
-from radsearch.reading.facts import text_of
+from radsearch.reading.elements import text_of, whole_number_of
 from radsearch.reading.opening import UNDEFINED_LENGTH, OpenedDicom, PixelElement, is_little_endian
 from radsearch.study import Pixels
 
@@ -44,7 +44,7 @@ def frame_format(header: Dataset, keyword: str = "PixelData") -> FrameFormat:
     Raises:
         UnreadableImageError: it cannot be that of a picture.
     """
-    rows, columns = (_whole(header, name) for name in ("Rows", "Columns"))
+    rows, columns = (whole_number_of(header, name) for name in ("Rows", "Columns"))
     if rows < 1 or columns < 1:
         raise UnreadableImageError("damaged header")
     if rows * columns > _LARGEST_FRAME:
@@ -52,12 +52,12 @@ def frame_format(header: Dataset, keyword: str = "PixelData") -> FrameFormat:
     photometric = text_of(header, "PhotometricInterpretation").upper()
     if photometric not in (*_GREY, "PALETTE COLOR", *_COLOUR):
         raise UnreadableImageError("unsupported photometric interpretation")
-    samples = _whole(header, "SamplesPerPixel", default=1)
-    allocated = _FLOAT_BITS.get(keyword) or _whole(header, "BitsAllocated")
+    samples = whole_number_of(header, "SamplesPerPixel", default=1)
+    allocated = _FLOAT_BITS.get(keyword) or whole_number_of(header, "BitsAllocated")
     if samples != (3 if photometric in _COLOUR else 1) or allocated not in (1, 8, 16, 32, 64):
         raise UnreadableImageError("damaged header")
-    stored = min(_whole(header, "BitsStored") or allocated, allocated)
-    high = _whole(header, "HighBit", default=stored - 1)
+    stored = min(whole_number_of(header, "BitsStored") or allocated, allocated)
+    high = whole_number_of(header, "HighBit", default=stored - 1)
     return FrameFormat(
         rows=rows,
         columns=columns,
@@ -66,8 +66,8 @@ def frame_format(header: Dataset, keyword: str = "PixelData") -> FrameFormat:
         bits_allocated=allocated,
         bits_stored=stored,
         high_bit=high if stored - 1 <= high < allocated else stored - 1,
-        signed=_whole(header, "PixelRepresentation") == 1,
-        planar=_whole(header, "PlanarConfiguration"),
+        signed=whole_number_of(header, "PixelRepresentation") == 1,
+        planar=whole_number_of(header, "PlanarConfiguration"),
     )
 
 
@@ -76,13 +76,15 @@ def is_compressed(syntax: UID) -> bool:
     return not syntax.is_transfer_syntax or syntax.is_encapsulated
 
 
-def decode(opened: OpenedDicom, pixels: PixelElement, frames: int, numbers: Sequence[int]) -> Iterator[Pixels]:
+def decode(
+    opened: OpenedDicom, pixels: PixelElement, like: FrameFormat, frames: int, numbers: Sequence[int]
+) -> Iterator[Pixels]:
     """(rows, columns) stored values, or (rows, columns, 3) RGB, of the frames with these numbers (from 1, ascending).
 
     Raises:
         UnreadableImageError: the frames are cut off, damaged or too large, or no decoder is installed for them.
     """
-    decoded = _quiet(_decode(opened, pixels, frames, numbers))
+    decoded = _quiet(_decode(opened, pixels, like, frames, numbers))
     while True:
         try:
             frame = next(decoded, None)
@@ -134,9 +136,10 @@ def _quiet(frames: Iterator[Pixels]) -> Iterator[Pixels]:
         yield frame
 
 
-def _decode(opened: OpenedDicom, pixels: PixelElement, frames: int, numbers: Sequence[int]) -> Iterator[Pixels]:
+def _decode(
+    opened: OpenedDicom, pixels: PixelElement, like: FrameFormat, frames: int, numbers: Sequence[int]
+) -> Iterator[Pixels]:
     header, syntax = opened.header, opened.syntax
-    like = frame_format(header, pixels.keyword)
     palette = _palette(header) if like.photometric == "PALETTE COLOR" else None
     compressed = is_compressed(syntax)
     if compressed and not has_decoder(syntax):
@@ -238,11 +241,6 @@ def _narrowed(colours: Pixels) -> Pixels:
     if colours.dtype.itemsize > 1 and colours.max(initial=0) <= np.iinfo(np.uint8).max:
         return colours.astype(np.uint8)
     return colours
-
-
-def _whole(header: Dataset, keyword: str, *, default: int = 0) -> int:
-    text = text_of(header, keyword)
-    return int(text) if text.isdecimal() else default
 
 
 def _no_decoder(syntax: UID) -> str:

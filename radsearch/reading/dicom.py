@@ -1,6 +1,7 @@
 """DICOM -> `StudyImage`s: the chosen frames of a file. With its neighbours the one user of pydicom."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from pydicom.dataset import Dataset
@@ -8,12 +9,14 @@ from pydicom.dataset import Dataset
 from radsearch.errors import UnreadableImageError
 from radsearch.privacy import Pseudonymizer
 from radsearch.reading.choice import FrameChoice
+from radsearch.reading.codecs import FrameFormat
 from radsearch.reading.decoding import PIXEL_TAGS, decode, frame_format, is_compressed
-from radsearch.reading.facts import FACT_TAGS, read_facts, text_of
+from radsearch.reading.elements import text_of, whole_number_of
+from radsearch.reading.facts import FACT_TAGS, read_facts
 from radsearch.reading.functional_groups import GROUP_TAGS
 from radsearch.reading.geometry import GEOMETRY_TAGS, read_geometry
 from radsearch.reading.greyscale import GREYSCALE_TAGS, read_greyscale
-from radsearch.reading.opening import OpenedDicom, open_dicom
+from radsearch.reading.opening import OpenedDicom, PixelElement, open_dicom
 from radsearch.reading.vocabulary import no_picture_reason
 from radsearch.study import Facts, Pixels, StudyImage
 
@@ -30,6 +33,15 @@ _VOLUME_CLASSES = frozenset((
 ))  # fmt: skip
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class _Frames:
+    """The frames that an open file holds: where, in what format, how many."""
+
+    pixels: PixelElement
+    like: FrameFormat
+    count: int
+
+
 def read_identity(path: Path, choice: FrameChoice) -> tuple[str | None, int, tuple[int, ...]]:
     """SOP Instance UID (None where there is none), number of frames, numbers of the chosen ones; from the header alone.
 
@@ -38,10 +50,7 @@ def read_identity(path: Path, choice: FrameChoice) -> tuple[str | None, int, tup
     """
     with open_dicom(path, (*_IDENTITY_TAGS, *_SIZE_TAGS)) as opened:
         header = opened.header
-        _skip_what_is_no_picture(header)
-        _refuse_without_pixels(opened)
-        frames = _frames(header)
-        _refuse_what_cannot_hold(opened, frames)
+        frames = _frames_of(opened).count
         return text_of(header, "SOPInstanceUID") or None, frames, choice.of(frames, is_cine=_is_cine(header))
 
 
@@ -52,66 +61,57 @@ def read(path: Path, pseudonymizer: Pseudonymizer, numbers: Sequence[int] | None
         UnreadableImageError: no DICOM, no picture, truncated, damaged, or no decoder for its transfer syntax.
     """
     with open_dicom(path, _ALL_TAGS) as opened:
-        header = opened.header
-        _skip_what_is_no_picture(header)
-        _refuse_without_pixels(opened)
-        frames = _frames(header)
-        _refuse_what_cannot_hold(opened, frames)
-        wanted = range(1, frames + 1) if numbers is None else numbers
-        if wanted[-1] > frames:
+        frames = _frames_of(opened)
+        wanted = range(1, frames.count + 1) if numbers is None else numbers
+        if wanted[-1] > frames.count:
             raise UnreadableImageError("truncated file")
-        facts = read_facts(header, pseudonymizer)
-        read_numbers = []
-        assert opened.pixels is not None  # noqa: S101 -- refused above
-        for number, pixels in zip(wanted, decode(opened, opened.pixels, frames, wanted), strict=False):
+        facts = read_facts(opened.header, pseudonymizer)
+        done = 0
+        decoded = decode(opened, frames.pixels, frames.like, frames.count, wanted)
+        for number, pixels in zip(wanted, decoded, strict=False):
             try:
-                image = _study_image(opened, pixels, facts, number, frames)
+                image = _study_image(opened, frames, pixels, facts, number)
             except Exception as error:  # pydicom decodes late: any element may hold anything
                 raise UnreadableImageError("damaged header") from error
             yield image
-            read_numbers.append(number)
-        if len(read_numbers) != len(wanted):
+            done += 1
+        if done != len(wanted):
             raise UnreadableImageError("truncated file")
 
 
-def _study_image(opened: OpenedDicom, pixels: Pixels, facts: Facts, number: int, frames: int) -> StudyImage:
-    header = opened.header
+def _study_image(opened: OpenedDicom, frames: _Frames, pixels: Pixels, facts: Facts, number: int) -> StudyImage:
+    header, like = opened.header, frames.like
     bits = pixels.dtype.itemsize * 8
-    like = frame_format(header, opened.pixels.keyword if opened.pixels else "PixelData")
     if like.photometric != "PALETTE COLOR":
         bits = min(bits, like.bits_stored)
     greyscale = read_greyscale(header, number - 1) if pixels.ndim == _GREY_DIMENSIONS else None
     geometry = read_geometry(header, number - 1, *pixels.shape[:2])
     encoding = f"DICOM, {opened.syntax.name}, {like.photometric}"
-    return StudyImage(pixels, greyscale, facts, bits, number, frames, geometry, encoding)
+    return StudyImage(pixels, greyscale, facts, bits, number, frames.count, geometry, encoding)
 
 
-def _skip_what_is_no_picture(header: Dataset) -> None:
-    file_meta = getattr(header, "file_meta", Dataset())
-    sop_class = text_of(header, "SOPClassUID") or text_of(file_meta, "MediaStorageSOPClassUID")
+def _frames_of(opened: OpenedDicom) -> _Frames:
+    """Skip what is no picture, and refuse what cannot be one: no pixels, or fewer bytes than its frames need."""
+    header = opened.header
+    sop_class = text_of(header, "SOPClassUID") or text_of(header.file_meta, "MediaStorageSOPClassUID")
     reason = no_picture_reason(sop_class)
     if reason is not None:
         raise UnreadableImageError(f"no picture: {reason}", skipped=True)
-
-
-def _refuse_without_pixels(opened: OpenedDicom) -> None:
-    if opened.pixels is not None:
-        return
-    if "Rows" in opened.header or "SOPClassUID" in opened.header:
-        raise UnreadableImageError("no pixel data")
-    raise UnreadableImageError("truncated file")
-
-
-def _refuse_what_cannot_hold(opened: OpenedDicom, frames: int) -> None:
-    """No list of a billion frames is made for a lie: each takes its bytes, a compressed one those of its item."""
-    like = frame_format(opened.header, opened.pixels.keyword if opened.pixels else "PixelData")
-    if is_compressed(opened.syntax):
-        least = len("item tag") * frames
-    else:
-        least = like.rows * like.columns * like.samples * like.bits_allocated * frames // 8
-        least = least * 2 // 3 if like.photometric == "YBR_FULL_422" else least
-    if least > opened.size:
+    if opened.pixels is None:
+        told = "Rows" in header or "SOPClassUID" in header
+        raise UnreadableImageError("no pixel data" if told else "truncated file")
+    like, count = frame_format(header, opened.pixels.keyword), max(1, whole_number_of(header, "NumberOfFrames"))
+    if _least_bytes(opened, like) * count > opened.size:
         raise UnreadableImageError("truncated file")
+    return _Frames(opened.pixels, like, count)
+
+
+def _least_bytes(opened: OpenedDicom, like: FrameFormat) -> int:
+    """Bytes that a frame takes at least: no list of a billion frames is made for a lie."""
+    if is_compressed(opened.syntax):
+        return len("item")  # the tag of its fragment alone
+    whole = like.rows * like.columns * like.samples * like.bits_allocated // 8
+    return whole * 2 // 3 if like.photometric == "YBR_FULL_422" else whole
 
 
 def _is_cine(header: Dataset) -> bool:
@@ -120,8 +120,3 @@ def _is_cine(header: Dataset) -> bool:
         return False
     timed = any(text_of(header, keyword) for keyword in ("FrameTime", "CineRate"))
     return timed or text_of(header, "Modality").upper() in _CINE_MODALITIES
-
-
-def _frames(header: Dataset) -> int:
-    text = text_of(header, "NumberOfFrames")
-    return int(text) if text.isdecimal() and int(text) > 0 else 1

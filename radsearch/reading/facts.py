@@ -5,10 +5,10 @@ from datetime import date
 from typing import TypeVar
 
 from pydicom.dataset import Dataset
-from pydicom.sequence import Sequence
 
 from radsearch.privacy import Pseudonymizer
 from radsearch.reading.anatomy import Place, place_of_code, region_of_words, term_of_words
+from radsearch.reading.elements import items_of, text_of
 from radsearch.reading.vocabulary import (
     LATERALITIES,
     MODALITIES,
@@ -72,28 +72,6 @@ def read_facts(header: Dataset, pseudonymizer: Pseudonymizer) -> Facts:
     )
 
 
-def text_of(header: Dataset, keyword: str) -> str:
-    """The first value of an element as stripped text; empty where it is absent, empty or cannot be decoded."""
-    try:
-        value = header.get(keyword)
-    except Exception:  # noqa: BLE001 -- pydicom decodes late: any element may hold anything
-        return ""
-    if isinstance(value, Sequence):
-        return ""
-    if isinstance(value, (list, tuple)) or type(value).__name__ == "MultiValue":
-        value = value[0] if len(value) else None
-    return "" if value is None else str(value).strip()
-
-
-def _items(header: Dataset, keyword: str) -> list[Dataset]:
-    """The items of a sequence; none where it is absent, empty, no sequence at all or cannot be decoded."""
-    try:
-        value = header.get(keyword)
-    except Exception:  # noqa: BLE001 -- as in text_of
-        return []
-    return list(value) if isinstance(value, Sequence) else []
-
-
 def _anatomies(header: Dataset) -> Iterator[Dataset]:
     """What may have an Anatomic Region Sequence: the header, then the frames at large, then the first of them.
 
@@ -101,13 +79,13 @@ def _anatomies(header: Dataset) -> Iterator[Dataset]:
     """
     yield header
     for keyword in ("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"):
-        for group in _items(header, keyword)[:1]:
-            yield from _items(group, "FrameAnatomySequence")
+        for group in items_of(header, keyword)[:1]:
+            yield from items_of(group, "FrameAnatomySequence")
 
 
 def _places(header: Dataset) -> list[Place]:
     """The parts of the body that the header's codes stand for; their meanings are free text and never looked at."""
-    regions = (item for anatomy in _anatomies(header) for item in _items(anatomy, "AnatomicRegionSequence"))
+    regions = (item for anatomy in _anatomies(header) for item in items_of(anatomy, "AnatomicRegionSequence"))
     return [place for item in regions if (place := _meaning(item, place_of_code)) is not None]
 
 
@@ -128,7 +106,7 @@ def _body_part(header: Dataset, places: list[Place]) -> str | None:
 
 
 def _view(header: Dataset) -> str | None:
-    coded = (_meaning(item, view_of_code) for item in _items(header, "ViewCodeSequence"))
+    coded = (_meaning(item, view_of_code) for item in items_of(header, "ViewCodeSequence"))
     return view_of_words(text_of(header, "ViewPosition")) or next(filter(None, coded), None)
 
 
@@ -143,8 +121,8 @@ def _laterality(header: Dataset) -> str | None:
     modifiers = (
         _meaning(modifier, laterality_of_code)
         for anatomy in anatomies
-        for region in _items(anatomy, "AnatomicRegionSequence")
-        for modifier in _items(region, "AnatomicRegionModifierSequence")
+        for region in items_of(anatomy, "AnatomicRegionSequence")
+        for modifier in items_of(region, "AnatomicRegionModifierSequence")
     )
     return next(filter(None, (*framed, *modifiers)), None)
 

@@ -1,10 +1,10 @@
 """A DICOM header -> `Geometry`: the part of a frame that shows the body, and the shape of its pixels."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from pydicom.dataset import Dataset
 
-from radsearch.reading.facts import text_of
+from radsearch.reading.elements import items_of, number_of, text_of
 from radsearch.reading.functional_groups import group_with
 from radsearch.study import Geometry
 
@@ -73,12 +73,11 @@ def _ultrasound_box(header: Dataset, rows: int, columns: int) -> Box | None:
 
 
 def _regions(header: Dataset) -> Iterator[tuple[int, Box]]:
-    sequence = header.get("SequenceOfUltrasoundRegions")
-    for region in sequence if isinstance(sequence, list) or type(sequence).__name__ == "Sequence" else ():
-        edges = [_integer(region, f"RegionLocation{edge}") for edge in ("MinY0", "MinX0", "MaxY1", "MaxX1")]
-        if None not in edges:
-            top, left, bottom, right = (edge for edge in edges if edge is not None)
-            yield _integer(region, "RegionSpatialFormat") or 0, (top, left, bottom + 1, right + 1)
+    for region in items_of(header, "SequenceOfUltrasoundRegions"):
+        edges = _edges(region, [f"RegionLocation{edge}" for edge in ("MinY0", "MinX0", "MaxY1", "MaxX1")])
+        if edges is not None:
+            top, left, bottom, right = edges
+            yield int(number_of(region, "RegionSpatialFormat") or 0), (top, left, bottom + 1, right + 1)
 
 
 def _shutter(header: Dataset, rows: int, columns: int) -> Box | None:
@@ -88,11 +87,11 @@ def _shutter(header: Dataset, rows: int, columns: int) -> Box | None:
         rectangular = "RECTANGULAR" in ([shapes] if isinstance(shapes, str) else list(shapes))
     except Exception:  # noqa: BLE001 -- as above
         return None
-    names = ("UpperHorizontal", "LeftVertical", "LowerHorizontal", "RightVertical")
-    edges = [_integer(header, f"Shutter{name}Edge") for name in names]
-    if not rectangular or None in edges:
+    sides = ("UpperHorizontal", "LeftVertical", "LowerHorizontal", "RightVertical")
+    edges = _edges(header, [f"Shutter{side}Edge" for side in sides]) if rectangular else None
+    if edges is None:
         return None
-    top, left, bottom, right = (edge for edge in edges if edge is not None)
+    top, left, bottom, right = edges
     return _sensible((top - 1, left - 1, bottom, right), rows, columns)
 
 
@@ -105,8 +104,10 @@ def _sensible(box: Box, rows: int, columns: int) -> Box | None:
     return None if (top, left, bottom, right) == (0, 0, rows, columns) else (top, left, bottom, right)
 
 
-def _integer(header: Dataset, keyword: str) -> int | None:
-    try:
-        return int(float(text_of(header, keyword)))
-    except (ValueError, OverflowError):
+def _edges(header: Dataset, keywords: Sequence[str]) -> Box | None:
+    """Top, left, bottom, right as the header numbers them; None where one is missing."""
+    edges = [number_of(header, keyword) for keyword in keywords]
+    top, left, bottom, right = (None if edge is None else int(edge) for edge in edges)
+    if top is None or left is None or bottom is None or right is None:
         return None
+    return top, left, bottom, right

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 from pydicom.dataset import Dataset
 
-from radsearch.reading.facts import text_of
+from radsearch.reading.elements import items_of, number_of, text_of, whole_number_of
 from radsearch.reading.functional_groups import group_with
 from radsearch.reading.opening import is_little_endian
 from radsearch.reading.vocabulary import MODALITIES
@@ -31,17 +31,17 @@ def read_greyscale(header: Dataset, frame_index: int) -> Greyscale:
     modality = text_of(header, "Modality").upper()
     rescale = group_with(header, frame_index, "PixelValueTransformationSequence", "RescaleSlope")
     voi = group_with(header, frame_index, "FrameVOILUTSequence", "WindowCenter")
-    stored_bits = int(header.get("BitsStored") or header.get("BitsAllocated") or 8)
+    stored_bits = whole_number_of(header, "BitsStored") or whole_number_of(header, "BitsAllocated") or 8
     voi_tables = group_with(header, frame_index, "FrameVOILUTSequence", "VOILUTSequence")
     modality_lut = _table(header, "ModalityLUTSequence")
     function = text_of(voi, "VOILUTFunction").upper()
     function = function if function in _VOI_FUNCTIONS else "LINEAR"
-    slope = _number(rescale, "RescaleSlope")
+    slope = number_of(rescale, "RescaleSlope")
     return Greyscale(
         bits_stored=stored_bits,
         modality=modality if modality in MODALITIES else None,
         rescale_slope=1.0 if slope is None or slope == 0 else slope,
-        rescale_intercept=_number(rescale, "RescaleIntercept") or 0.0,
+        rescale_intercept=number_of(rescale, "RescaleIntercept") or 0.0,
         modality_lut=modality_lut,
         voi_lut=_table(header, "VOILUTSequence", of=voi_tables),
         window=_window(voi, function),
@@ -51,21 +51,12 @@ def read_greyscale(header: Dataset, frame_index: int) -> Greyscale:
     )
 
 
-def _number(header: Dataset, keyword: str) -> float | None:
-    text = text_of(header, keyword)
-    try:
-        number = float(text)
-    except ValueError:
-        return None
-    return number if np.isfinite(number) else None
-
-
 def _window(header: Dataset, function: str) -> tuple[float, float] | None:
     """The first window, or None where there is none or its width is not allowed (real series have 0).
 
     LINEAR asks for a width of 1 at least (C.11.2.1.2.1), the others for one above 0 (C.11.2.1.3).
     """
-    centre, width = _number(header, "WindowCenter"), _number(header, "WindowWidth")
+    centre, width = number_of(header, "WindowCenter"), number_of(header, "WindowWidth")
     if centre is None or width is None or width <= 0 or (function == "LINEAR" and width < 1):
         return None
     return centre, width
@@ -83,26 +74,26 @@ def _padding(header: Dataset) -> tuple[int, int] | None:
 
     A value written with the other sign than the pixels have (63536 for -2000) is put right.
     """
-    value = _number(header, "PixelPaddingValue")
+    value = number_of(header, "PixelPaddingValue")
     if value is None:
         return None
-    limit = _number(header, "PixelPaddingRangeLimit")
-    span = 1 << int(header.get("BitsAllocated") or 16)
+    limit = number_of(header, "PixelPaddingRangeLimit")
+    span = 1 << (whole_number_of(header, "BitsAllocated") or 16)
     lowest = -span // 2 if _is_signed(header) else 0
     low, high = sorted((int(end) - lowest) % span + lowest for end in (value, value if limit is None else limit))
     return low, high
 
 
 def _is_signed(header: Dataset) -> bool:
-    return int(header.get("PixelRepresentation") or 0) == 1
+    return whole_number_of(header, "PixelRepresentation") == 1
 
 
 def _table(header: Dataset, keyword: str, *, of: Dataset | None = None) -> LookupTable | None:
     """The first table of the sequence in `of` (the header itself by default), or None where it is no whole one."""
-    sequence = (header if of is None else of).get(keyword)
-    if not sequence or "LUTDescriptor" not in sequence[0] or "LUTData" not in sequence[0]:
+    tables = items_of(header if of is None else of, keyword)
+    if not tables or "LUTDescriptor" not in tables[0] or "LUTData" not in tables[0]:
         return None
-    item = sequence[0]
+    item = tables[0]
     if np.size(item.LUTDescriptor) != _DESCRIPTOR_VALUES:
         return None
     entries, first, bits = (int(number) for number in item.LUTDescriptor)

@@ -4,7 +4,7 @@ import io
 import os
 import warnings
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,10 +14,10 @@ from pydicom import config, dcmread
 from pydicom.dataset import Dataset
 from pydicom.errors import InvalidDicomError
 from pydicom.filereader import _at_pixel_data, _read_file_meta_info, read_dataset, read_preamble
-from pydicom.tag import Tag
 from pydicom.uid import UID, DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian, ImplicitVRLittleEndian
 
 from radsearch.errors import UnreadableImageError
+from radsearch.reading.elements import tags_of
 
 UNDEFINED_LENGTH = 0xFFFFFFFF
 _PIXEL_ELEMENTS = {0x7FE00010: "PixelData", 0x7FE00009: "DoubleFloatPixelData", 0x7FE00008: "FloatPixelData"}
@@ -73,7 +73,7 @@ def is_little_endian(header: Dataset) -> bool:
 
 
 @contextmanager
-def open_dicom(path: Path, keywords: Sequence[str]) -> Iterator[OpenedDicom]:
+def open_dicom(path: Path, keywords: tuple[str, ...]) -> Iterator[OpenedDicom]:
     """Parse the header up to the pixel data, keeping the elements named by `keywords`.
 
     Raises:
@@ -91,7 +91,7 @@ def open_dicom(path: Path, keywords: Sequence[str]) -> Iterator[OpenedDicom]:
         yield OpenedDicom(header, stream, _pixel_element(stream, header), size)
 
 
-def _parsed(file: _File, keywords: Sequence[str]) -> tuple[BinaryIO, Dataset]:
+def _parsed(file: _File, keywords: tuple[str, ...]) -> tuple[BinaryIO, Dataset]:
     """Read without a word: pydicom's warnings quote values, which may be a patient's."""
     config.settings.reading_validation_mode = config.IGNORE
     try:
@@ -99,7 +99,7 @@ def _parsed(file: _File, keywords: Sequence[str]) -> tuple[BinaryIO, Dataset]:
             warnings.simplefilter("ignore")
             if DeflatedExplicitVRLittleEndian.encode() in file.peek(1024)[:1024]:
                 return _inflated(file, keywords)
-            return file, dcmread(file, force=True, stop_before_pixels=True, specific_tags=[*keywords])
+            return file, dcmread(file, force=True, stop_before_pixels=True, specific_tags=[*tags_of(keywords)])
     except UnreadableImageError:
         raise
     except (InvalidDicomError, EOFError) as error:
@@ -114,7 +114,7 @@ def _parsed(file: _File, keywords: Sequence[str]) -> tuple[BinaryIO, Dataset]:
         raise UnreadableImageError("damaged header") from error
 
 
-def _inflated(file: _File, keywords: Sequence[str]) -> tuple[BinaryIO, Dataset]:
+def _inflated(file: _File, keywords: tuple[str, ...]) -> tuple[BinaryIO, Dataset]:
     """A deflated data set (PS3.5 A.5), inflated piece by piece up to a limit."""
     preamble = read_preamble(file, force=True)
     file_meta = _read_file_meta_info(file)
@@ -136,7 +136,7 @@ def _inflated(file: _File, keywords: Sequence[str]) -> tuple[BinaryIO, Dataset]:
         is_implicit_VR=False,
         is_little_endian=True,
         stop_when=_at_pixel_data,
-        specific_tags=[Tag(keyword) for keyword in keywords],
+        specific_tags=[*tags_of(keywords)],
     )
     header.file_meta = file_meta
     header.preamble = preamble  # as a FileDataset has it

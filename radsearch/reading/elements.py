@@ -1,0 +1,62 @@
+"""Elements of a header as text and numbers: pydicom decodes late, and any element may hold anything."""
+
+import math
+from functools import cache
+from typing import Any
+
+from pydicom.datadict import tag_for_keyword
+from pydicom.dataset import Dataset
+from pydicom.sequence import Sequence
+from pydicom.tag import BaseTag, Tag
+
+
+@cache
+def tags_of(keywords: tuple[str, ...]) -> tuple[BaseTag, ...]:
+    """The tags of these keywords."""
+    return tuple(Tag(keyword) for keyword in keywords)
+
+
+def text_of(header: Dataset, keyword: str) -> str:
+    """The first value of an element as stripped text; empty where it is absent, empty or cannot be decoded."""
+    value = _value(header, keyword)
+    if isinstance(value, Sequence):
+        return ""
+    if isinstance(value, (list, tuple)) or type(value).__name__ == "MultiValue":
+        value = value[0] if len(value) else None
+    return "" if value is None else str(value).strip()
+
+
+def number_of(header: Dataset, keyword: str) -> float | None:
+    """The first value as a finite number; None where it is none."""
+    try:
+        number = float(text_of(header, keyword))
+    except ValueError:
+        return None
+    return number if math.isfinite(number) else None
+
+
+def whole_number_of(header: Dataset, keyword: str, *, default: int = 0) -> int:
+    """The first value as a whole number of 0 or more; the default where it is none."""
+    text = text_of(header, keyword)
+    return int(text) if text.isdecimal() else default
+
+
+def items_of(header: Dataset, keyword: str) -> list[Dataset]:
+    """The items of a sequence; none where it is absent, empty, no sequence at all or cannot be decoded."""
+    value = _value(header, keyword)
+    return list(value) if isinstance(value, Sequence) else []
+
+
+def _value(header: Dataset, keyword: str) -> Any:
+    try:
+        tag = _tag(keyword)
+        return header[tag].value if tag in header else None
+    except Exception:  # noqa: BLE001 -- pydicom raises whatever the bytes lead it to
+        return None
+
+
+@cache
+def _tag(keyword: str) -> BaseTag:
+    tag = tag_for_keyword(keyword)
+    assert tag is not None, keyword  # noqa: S101 -- keywords are written here, not read
+    return Tag(tag)
