@@ -72,7 +72,7 @@ def ingest_archive(  # noqa: PLR0913, PLR0917 -- a flow's parameters are what a 
     index: str | None = None,
     report: Path | None = None,
 ) -> State[Any]:
-    """Take every DICOM, PNG and JPEG file below `path` into the index; see `python -m ingest --help`.
+    """Take every DICOM, NIfTI, PNG and JPEG file below `path` into the index; see `python -m ingest --help`.
 
     The index is the truth: a run that was cut off is finished by running the flow again.
     Needs no Prefect server: without one, Prefect keeps the run's record in its own folder.

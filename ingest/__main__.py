@@ -39,7 +39,7 @@ def _ingest(options: argparse.Namespace) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m ingest",
-        description="Read, embed and index the DICOM, PNG and JPEG files of an archive. "
+        description="Read, embed and index the DICOM, NIfTI, PNG and JPEG files of an archive. "
         "Run it again at any time: what the index holds already is left as it is.",
     )
     parser.add_argument("path", type=Path, metavar="PATH", help="a folder (with all below it) or a file")

@@ -5,6 +5,7 @@ import hmac
 import os
 import secrets
 import uuid
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,12 +30,14 @@ class Pseudonymizer:
         """UUID of one frame in the index, derived from the instance's pseudonym and the frame's number."""
         return str(uuid.UUID(hex=self._digest("point", instance, str(frame))[:32]))
 
-    def content(self, path: Path) -> str:
-        """Keyed hash of the file's bytes."""
+    def content(self, path: Path, *, each_chunk: Callable[[], None] | None = None) -> str:
+        """Keyed hash of the file's bytes; `each_chunk` is called for every mebibyte."""
         digest = hashlib.sha256()
         with path.open("rb") as stream:
             while chunk := stream.read(_CHUNK):
                 digest.update(chunk)
+                if each_chunk is not None:
+                    each_chunk()
         return self.pseudonym("content", digest.hexdigest())
 
     @property

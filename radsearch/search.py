@@ -53,7 +53,7 @@ class Searcher:
         """The images nearest to a file's. One whose content is indexed is that image: no model is loaded for it.
 
         Args:
-            path: a DICOM, PNG or JPEG file.
+            path: a DICOM, NIfTI, PNG or JPEG file.
             wanted: limit, filter and models.
             frame: number of the frame to search by, from 1; by default the middle one of those that an ingest takes.
 

@@ -254,6 +254,45 @@ def test_a_file_with_other_frames_than_before_leaves_no_stale_point(
     assert room.ingest()[0].unchanged == 1
 
 
+def frames_of(room: Room) -> list[tuple[int, int]]:
+    return sorted((point.payload["frame"], point.payload["frames"]) for point in room.points().values())
+
+
+def test_of_a_cine_a_few_evenly_spaced_frames_are_taken(room: Room, write_dicom: Callable[..., Path]) -> None:
+    """The middles of four parts of five frames each."""
+    write_dicom("archive/cine.dcm", np.arange(20 * 64, dtype=np.int16).reshape(20, 8, 8), Modality="US")
+    room.settings = replace(room.settings, cine_frames=4)
+    summary, _ = room.ingest()
+    assert (summary.indexed, summary.images) == (1, 4)
+    assert frames_of(room) == [(3, 20), (8, 20), (13, 20), (18, 20)]
+    assert room.ingest()[0].unchanged == 1
+
+
+def test_another_choice_of_frames_takes_the_old_ones_away_and_keeps_the_labels(
+    room: Room, write_dicom: Callable[..., Path]
+) -> None:
+    path = write_dicom("archive/cine.dcm", np.arange(20 * 64, dtype=np.int16).reshape(20, 8, 8), Modality="US")
+    manifest = room.archive / "labels.csv"
+    manifest.write_text(f"filepath,patient,modality,region,labels\n{path.name},p,US,heart,effusion\n")
+    room.settings = replace(room.settings, cine_frames=4)
+    room.ingest(manifest=manifest)
+    room.settings = replace(room.settings, cine_frames=2)
+    assert room.ingest(manifest=manifest)[0].indexed == 1
+    assert frames_of(room) == [(6, 20), (16, 20)]
+    room.settings = replace(room.settings, cine_frames=0)
+    assert room.ingest(manifest=manifest)[0].images == 20
+    assert frames_of(room) == [(number, 20) for number in range(1, 21)]
+    assert {tuple(point.payload["pathology"]) for point in room.points().values()} == {("effusion",)}
+
+
+def test_the_frames_of_a_volume_are_all_taken_unless_limited(room: Room, write_dicom: Callable[..., Path]) -> None:
+    write_dicom("archive/volume.dcm", np.arange(20 * 64, dtype=np.int16).reshape(20, 8, 8), Modality="MR")
+    assert room.ingest()[0].images == 20
+    room.settings = replace(room.settings, volume_frames=1)
+    room.ingest()
+    assert frames_of(room) == [(11, 20)]
+
+
 def test_a_file_with_one_damaged_frame_is_refused_as_a_whole(room: Room, write_dicom: Callable[..., Path]) -> None:
     whole = write_dicom("archive/cine.dcm", frames(3))
     whole.write_bytes(whole.read_bytes()[:-50])

@@ -49,7 +49,7 @@ def _choice(name: str, counts: dict[str | int, int]) -> tuple[str, ...]:
 
 
 def _search(settings: Settings, where: SearchFilter) -> list[Hit] | None:
-    uploaded = st.file_uploader("A DICOM, PNG or JPEG file")
+    uploaded = st.file_uploader("A DICOM, NIfTI, PNG or JPEG file")
     point = st.text_input("or the id of an indexed image")
     limit = st.sidebar.slider("hits", 1, 50, 10)
     same_patient = st.sidebar.toggle("also the query's own patient", value=False)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 def add_to(parser: argparse.ArgumentParser) -> None:
     """Add the arguments."""
-    parser.add_argument("image", nargs="?", type=Path, metavar="IMAGE", help="a DICOM, PNG or JPEG file")
+    parser.add_argument("image", nargs="?", type=Path, metavar="IMAGE", help="a DICOM, NIfTI, PNG or JPEG file")
     parser.add_argument("--frame", type=int, metavar="N", help="frame of IMAGE, from 1 (default: the middle one)")
     parser.add_argument("--id", metavar="ID", help="an indexed image")
     parser.add_argument("--text", help="words, for models that read text")

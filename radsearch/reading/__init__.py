@@ -11,6 +11,7 @@ from radsearch.errors import UnreadableImageError
 from radsearch.privacy import Pseudonymizer
 from radsearch.reading import nifti, raster
 from radsearch.reading.choice import ALL_FRAMES, FrameChoice, choice_of
+from radsearch.reading.isolation import renew_time_limit
 from radsearch.study import FileIdentity, StudyImage
 
 __all__ = ["ALL_FRAMES", "FrameChoice", "choice_of", "identify", "read"]
@@ -47,7 +48,8 @@ def identify(path: Path, pseudonymizer: Pseudonymizer, *, name: str, choice: Fra
         frames = nifti.count_frames(path)
         chosen = choice.of(frames, is_cine=False)
     instance = pseudonymizer.pseudonym("instance", uid or name)
-    return FileIdentity(instance, pseudonymizer.content(path), frames, chosen)
+    content = pseudonymizer.content(path, each_chunk=renew_time_limit)  # a large file on a slow disk is no hang
+    return FileIdentity(instance, content, frames, chosen)
 
 
 def read(path: Path, pseudonymizer: Pseudonymizer, numbers: Sequence[int] | None = None) -> Iterator[StudyImage]:

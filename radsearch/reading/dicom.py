@@ -26,6 +26,7 @@ _ALL_TAGS = tuple(
     dict.fromkeys((*_IDENTITY_TAGS, *PIXEL_TAGS, *FACT_TAGS, *GREYSCALE_TAGS, *GEOMETRY_TAGS, *GROUP_TAGS))
 )
 _GREY_DIMENSIONS = 2
+_MOST_FRAMES = 100_000
 _CINE_MODALITIES = frozenset(("US", "IVUS", "XA", "RF", "ES"))
 _VOLUME_CLASSES = frozenset((
     "1.2.840.10008.5.1.4.1.1.6.2",  # Enhanced US Volume
@@ -103,6 +104,8 @@ def _frames_of(opened: OpenedDicom) -> _Frames:
     like, count = frame_format(header, opened.pixels.keyword), max(1, whole_number_of(header, "NumberOfFrames"))
     if _least_bytes(opened, like) * count > opened.size:
         raise UnreadableImageError("truncated file")
+    if count > _MOST_FRAMES:
+        raise UnreadableImageError("too many frames")
     return _Frames(opened.pixels, like, count)
 
 
