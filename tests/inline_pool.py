@@ -3,7 +3,8 @@
 from concurrent.futures import Future
 from typing import Any
 
-from radsearch.reading.isolation import Limits, Pending, _attempt, _Raised
+from radsearch.reading.isolation import Limits, Pending
+from radsearch.reading.worker import Raised, attempt
 
 
 class InlinePool:
@@ -14,8 +15,8 @@ class InlinePool:
 
     def begin(self, task: Any, items: Any) -> Pending[Any]:
         future: Future[list[Any]] = Future()
-        answers = [_attempt(task, self._order, item) for item in items]
-        raised = next((answer.error for answer in answers if isinstance(answer, _Raised)), None)
+        answers = [attempt(task, self._order, item) for item in items]
+        raised = next((answer.error for answer in answers if isinstance(answer, Raised)), None)
         if raised is not None:
             future.set_exception(raised)
         else:

@@ -104,8 +104,10 @@ def table(made: MutationRun) -> str:
 
 
 def main() -> None:
+    import mutation_run  # its functions are found by this name, by the workers too
+
     with tempfile.TemporaryDirectory() as folder:
-        made = run(COUNT, Path(folder))
+        made = mutation_run.run(COUNT, Path(folder))
     text = DOCUMENT.read_text(encoding="utf-8")
     begin, end = "<!-- mutants: rebuilt by tests/mutation_run.py -->\n", "\n<!-- end of mutants -->"
     text = text[: text.index(begin) + len(begin)] + table(made) + text[text.index(end) :]

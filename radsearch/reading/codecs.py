@@ -3,7 +3,6 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
 
 import numpy as np
 from pydicom.uid import (
@@ -32,6 +31,7 @@ LOSSY = frozenset((JPEGBaseline8Bit, JPEGExtended12Bit, JPEGLSNearLossless, JPEG
 _BYTES_OF_AN_EMPTY_SAMPLE = 0.3
 _BYTES_OF_HEADERS = 4096
 _RLE_HEADER_BYTES = 64
+_MOST_RLE_SEGMENTS = 15
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,28 +49,38 @@ class FrameFormat:
     planar: int = 0
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Decoded:
+    """A decoded frame: (rows, columns) or (rows, columns, samples) integers, of `precision` bits as coded.
+
+    rgb: whether three samples have become RGB, whatever the photometric interpretation says.
+    """
+
+    pixels: Pixels
+    precision: int
+    rgb: bool = False
+
+
 def has_decoder(syntax: UID) -> bool:
     """Whether frames of this compressed transfer syntax can be decoded."""
     return syntax in _DECODERS
 
 
-def decode_frame(encoded: bytes, syntax: UID, like: FrameFormat) -> Pixels:
-    """(rows, columns) or (rows, columns, samples) of a compressed frame, as unsigned integers as wide as they came.
-
-    Three samples come in the colour space that the photometric interpretation names, but for lossy JPEG and for
-    JPEG 2000's own transforms (YBR_ICT, YBR_RCT), which come as RGB.
+def decode_frame(encoded: bytes, syntax: UID, like: FrameFormat) -> Decoded:
+    """The samples of a compressed frame, as integers as wide as they came.
 
     Raises:
         UnreadableImageError: the frame is cut off, is not what the data set says, or came out empty.
         Exception: whatever the decoder raises.
     """
-    pixels = _DECODERS[syntax](encoded, like)
+    decoded = _DECODERS[syntax](encoded, like)
+    pixels = decoded.pixels
     shape = (like.rows, like.columns) if like.samples == 1 else (like.rows, like.columns, like.samples)
     if pixels.shape != shape or pixels.dtype.kind not in "iu":
         raise UnreadableImageError("damaged pixel data")
     if len(encoded) > _BYTES_OF_HEADERS + _BYTES_OF_AN_EMPTY_SAMPLE * pixels.size and not pixels.any():
         raise UnreadableImageError("decoder gave an empty picture")
-    return pixels
+    return decoded
 
 
 def _checked(encoded: bytes, like: FrameFormat) -> Codestream:
@@ -85,71 +95,67 @@ def _checked(encoded: bytes, like: FrameFormat) -> Codestream:
     return stream
 
 
-def _lossy_jpeg(encoded: bytes, like: FrameFormat) -> Pixels:
+def _lossy_jpeg(encoded: bytes, like: FrameFormat) -> Decoded:
     """Colour by what the frame says of itself (component ids, Adobe or JFIF marker), else by the data set."""
     from imagecodecs import jpeg8_decode
 
     stream = _checked(encoded, like)
     if stream.samples == 1:
-        return _array(jpeg8_decode(encoded))
+        return Decoded(jpeg8_decode(encoded), stream.precision)
     colour = stream.colour or ("RGB" if like.photometric == "RGB" else "YCBCR")
-    return _array(jpeg8_decode(encoded, colorspace=colour, outcolorspace="RGB"))
+    return Decoded(jpeg8_decode(encoded, colorspace=colour, outcolorspace="RGB"), stream.precision, rgb=True)
 
 
-def _lossless_jpeg(encoded: bytes, like: FrameFormat) -> Pixels:
+def _lossless_jpeg(encoded: bytes, like: FrameFormat) -> Decoded:
     from imagecodecs import jpeg8_decode
 
-    if _checked(encoded, like).samples == 1:
-        return _array(jpeg8_decode(encoded))
-    return _array(jpeg8_decode(encoded, colorspace="RGB", outcolorspace="RGB"))  # as it is: no transform
+    stream = _checked(encoded, like)
+    as_it_is = None if stream.samples == 1 else "RGB"  # the same space on both sides: no transform
+    return Decoded(jpeg8_decode(encoded, colorspace=as_it_is, outcolorspace=as_it_is), stream.precision)
 
 
-def _jpeg_ls(encoded: bytes, like: FrameFormat) -> Pixels:
+def _jpeg_ls(encoded: bytes, like: FrameFormat) -> Decoded:
     from imagecodecs import jpegls_decode
 
-    _checked(encoded, like)
-    return _array(jpegls_decode(encoded))
+    stream = _checked(encoded, like)
+    return Decoded(jpegls_decode(encoded), stream.precision)
 
 
-def _jpeg_2000(encoded: bytes, like: FrameFormat) -> Pixels:
+def _jpeg_2000(encoded: bytes, like: FrameFormat) -> Decoded:
     from imagecodecs import jpeg2k_decode
 
-    _checked(encoded, like)
-    return _array(jpeg2k_decode(encoded, numthreads=1))
+    stream = _checked(encoded, like)
+    return Decoded(jpeg2k_decode(encoded, numthreads=1), stream.precision, rgb=stream.colour == "RGB")
 
 
-def _rle(encoded: bytes, like: FrameFormat) -> Pixels:
-    """PS3.5 Annex G: the samples come plane by plane."""
-    from imagecodecs import dicomrle_decode
+def _rle(encoded: bytes, like: FrameFormat) -> Decoded:
+    """PS3.5 Annex G: a segment a byte of a sample, the highest byte of the first sample first."""
+    from imagecodecs import packbits_decode
 
-    _check_rle_header(encoded, like)
-    planes: Any = dicomrle_decode(encoded, np.dtype(f"<u{like.bits_allocated // 8}"))
-    values = np.frombuffer(planes, dtype=f"<u{like.bits_allocated // 8}")
-    size = like.rows * like.columns * like.samples
-    if not size <= values.size <= size + 1:  # an odd number of bytes is padded
-        raise UnreadableImageError("truncated file" if values.size < size else "damaged pixel data")
-    if like.samples == 1:
-        return values[:size].reshape(like.rows, like.columns)
-    return np.ascontiguousarray(values[:size].reshape(like.samples, like.rows, like.columns).transpose(1, 2, 0))
+    size, width = like.rows * like.columns, like.bits_allocated // 8
+    planes = np.empty((like.samples, size, width), dtype=np.uint8)
+    for number, (begin, end) in enumerate(_rle_segments(encoded, like.samples * width)):
+        content = packbits_decode(encoded[begin:end])
+        if not size <= len(content) <= size + 1:  # an odd number of bytes may be padded
+            raise UnreadableImageError("truncated file" if len(content) < size else "damaged pixel data")
+        planes[number // width, :, width - 1 - number % width] = np.frombuffer(content, np.uint8)[:size]
+    values = planes.view(f"<u{width}").reshape(like.samples, like.rows, like.columns)
+    pixels = values[0] if like.samples == 1 else np.ascontiguousarray(values.transpose(1, 2, 0))
+    return Decoded(pixels, like.bits_allocated)
 
 
-def _check_rle_header(encoded: bytes, like: FrameFormat) -> None:
-    """PS3.5 G.5: the number of segments (a byte of a sample each), and where they begin; the decoder trusts it."""
+def _rle_segments(encoded: bytes, segments: int) -> list[tuple[int, int]]:
+    """Where each segment begins and ends (PS3.5 G.5)."""
+    if len(encoded) < _RLE_HEADER_BYTES or segments > _MOST_RLE_SEGMENTS:
+        raise UnreadableImageError("damaged pixel data")
     header = np.frombuffer(encoded[:_RLE_HEADER_BYTES], dtype="<u4")
-    segments = like.samples * like.bits_allocated // 8
-    if header.size * 4 != _RLE_HEADER_BYTES or header[0] != segments:
-        raise UnreadableImageError("damaged pixel data")
     begins = [*map(int, header[1 : segments + 1]), len(encoded)]
-    if begins[0] != _RLE_HEADER_BYTES or any(begin >= end for begin, end in pairwise(begins)):
+    if header[0] != segments or begins[0] != _RLE_HEADER_BYTES or any(one >= next_ for one, next_ in pairwise(begins)):
         raise UnreadableImageError("damaged pixel data")
+    return list(pairwise(begins))
 
 
-def _array(decoded: Any) -> Pixels:
-    array: Pixels = decoded
-    return array
-
-
-_DECODERS: Mapping[UID, Callable[[bytes, FrameFormat], Pixels]] = {
+_DECODERS: Mapping[UID, Callable[[bytes, FrameFormat], Decoded]] = {
     JPEGBaseline8Bit: _lossy_jpeg,
     JPEGExtended12Bit: _lossy_jpeg,
     JPEGLossless: _lossless_jpeg,

@@ -1,32 +1,29 @@
 """The pixel data of an open DICOM file -> frames, one at a time, straight from the disk."""
 
+import errno
 import itertools
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 from PIL import Image
-from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.dataset import Dataset
 from pydicom.encaps import generate_frames
-from pydicom.pixels.decoders.base import get_decoder
-from pydicom.pixels.processing import apply_color_lut
-from pydicom.uid import UID
+from pydicom.uid import UID, RLELossless
 
 from radsearch.errors import UnreadableImageError
-from radsearch.reading.codecs import LOSSY, FrameFormat, decode_frame, has_decoder
+from radsearch.reading.codecs import LOSSY, Decoded, FrameFormat, decode_frame, has_decoder
 from radsearch.reading.elements import text_of, whole_number_of
-from radsearch.reading.opening import UNDEFINED_LENGTH, OpenedDicom, PixelElement, is_little_endian
+from radsearch.reading.opening import UNDEFINED_LENGTH, OpenedDicom, PixelElement
+from radsearch.reading.palette import PALETTE_TAGS, read_palette
+from radsearch.reading.plain import read_plain
 from radsearch.study import Pixels
 
 PIXEL_TAGS = (
     "SamplesPerPixel", "PhotometricInterpretation", "PlanarConfiguration", "NumberOfFrames", "Rows", "Columns",
     "BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation", "ExtendedOffsetTable",
-    "ExtendedOffsetTableLengths",
-    *(f"{colour}PaletteColorLookupTableDescriptor" for colour in ("Red", "Green", "Blue")),
-    *(f"{colour}PaletteColorLookupTableData" for colour in ("Red", "Green", "Blue")),
-    *(f"Segmented{colour}PaletteColorLookupTableData" for colour in ("Red", "Green", "Blue")),
+    "ExtendedOffsetTableLengths", *PALETTE_TAGS,
 )  # fmt: skip
 
 _LARGEST_FRAME = 200_000_000  # pixels; the largest detectors have 30 million
@@ -93,7 +90,7 @@ def decode(
         except MemoryError as error:
             raise UnreadableImageError("needs too much memory") from error
         except OSError as error:
-            if error.errno is not None:
+            if error.errno not in (None, errno.EINVAL):  # the latter says that an offset lies at no place of a disk
                 raise  # the disk's fault, not the file's
             raise UnreadableImageError("damaged pixel data") from error
         except Exception as error:  # decoders raise whatever the bytes lead them to
@@ -103,12 +100,13 @@ def decode(
         yield frame
 
 
-def stored_values(pixels: Pixels, like: FrameFormat, *, lossy: bool = False) -> Pixels:
+def stored_values(decoded: Decoded, like: FrameFormat, *, lossy: bool = False) -> Pixels:
     """Integers as the header describes them: signed or not, with nothing above the stored bits; floats as they are.
 
     What stands above the stored bits is cleared (old overlays, PS3.5 8.1.1); of a lossy frame it is overshoot, and
     cut to the range.
     """
+    pixels = decoded.pixels
     if pixels.dtype.kind == "f":
         return pixels
     width = pixels.dtype.itemsize * 8
@@ -116,8 +114,9 @@ def stored_values(pixels: Pixels, like: FrameFormat, *, lossy: bool = False) -> 
     low, high = (-(1 << (bits - 1)), (1 << (bits - 1)) - 1) if like.signed else (0, (1 << bits) - 1)
     if lossy and (pixels.dtype.kind == "i") == like.signed:
         return np.clip(pixels, low, high)
-    kind = np.dtype(f"{'i' if like.signed else 'u'}{pixels.dtype.itemsize}").newbyteorder(pixels.dtype.byteorder)
-    values = pixels.view(kind)
+    if like.signed and pixels.dtype.kind == "u" and decoded.precision < like.bits_stored:
+        return pixels.astype(np.int16)  # coded without a sign, in fewer bits than a sign would need
+    values = pixels.view(f"{'i' if like.signed else 'u'}{pixels.dtype.itemsize}")
     top = like.high_bit if like.high_bit < width else bits - 1
     if top == bits - 1 and (bits == width or (low <= values.min() and values.max() <= high)):
         return values
@@ -140,26 +139,27 @@ def _decode(
     opened: OpenedDicom, pixels: PixelElement, like: FrameFormat, frames: int, numbers: Sequence[int]
 ) -> Iterator[Pixels]:
     header, syntax = opened.header, opened.syntax
-    palette = _palette(header) if like.photometric == "PALETTE COLOR" else None
+    palette = read_palette(header) if like.photometric == "PALETTE COLOR" else None
     compressed = is_compressed(syntax)
     if compressed and not has_decoder(syntax):
         raise UnreadableImageError(_no_decoder(syntax))
     if compressed != (pixels.length == UNDEFINED_LENGTH):
         raise UnreadableImageError("damaged pixel data")  # compressed by name and plain in fact, or the reverse
+    if compressed and syntax != RLELossless:
+        like = replace(like, high_bit=like.bits_stored - 1)  # a code has no place for bits below the stored ones
     raw = _compressed(opened, like, frames, numbers) if compressed else _plain(opened, pixels, like, frames, numbers)
     for frame in raw:
         values = stored_values(frame, like, lossy=syntax in LOSSY)
         if palette is not None:
-            yield _narrowed(apply_color_lut(values, palette))
-        elif like.samples == 1 or not _is_ybr(like, syntax):
-            yield values
-        else:
+            yield palette.look_up(values)
+        elif like.photometric in _YBR and not frame.rgb:
             yield _ybr_to_rgb(values, like.bits_stored)
+        else:
+            yield values
 
 
-def _compressed(opened: OpenedDicom, like: FrameFormat, frames: int, numbers: Sequence[int]) -> Iterator[Pixels]:
-    syntax, header = opened.syntax, opened.header
-    right_aligned = replace(like, high_bit=like.bits_stored - 1)
+def _compressed(opened: OpenedDicom, like: FrameFormat, frames: int, numbers: Sequence[int]) -> Iterator[Decoded]:
+    header = opened.header
     offsets = None
     if "ExtendedOffsetTable" in header and "ExtendedOffsetTableLengths" in header:
         offsets = (header.ExtendedOffsetTable, header.ExtendedOffsetTableLengths)
@@ -167,45 +167,13 @@ def _compressed(opened: OpenedDicom, like: FrameFormat, frames: int, numbers: Se
     wanted = set(numbers)
     for number, frame in enumerate(itertools.islice(encoded, max(numbers)), start=1):
         if number in wanted:
-            yield decode_frame(frame, syntax, right_aligned)
+            yield decode_frame(frame, opened.syntax, like)
 
 
 def _plain(
     opened: OpenedDicom, pixels: PixelElement, like: FrameFormat, frames: int, numbers: Sequence[int]
-) -> Iterator[Pixels]:
-    """Frames that are not compressed: pydicom unpacks bits, joins planes and undoes 4:2:2 sampling."""
-    whole = like.rows * like.columns * like.samples * like.bits_allocated * frames
-    needed = -(-(whole * 2 // 3 if like.photometric == "YBR_FULL_422" else whole) // 8)
-    if min(pixels.length, opened.size - pixels.start) < needed:
-        raise UnreadableImageError("truncated file")
-    subsampled = like.photometric == "YBR_FULL_422" and pixels.length < whole // 8
-    photometric = "YBR_FULL" if like.photometric == "YBR_FULL_422" and not subsampled else like.photometric
-    options: dict[str, Any] = {
-        "rows": like.rows,
-        "columns": like.columns,
-        "samples_per_pixel": like.samples,
-        "photometric_interpretation": photometric,
-        "number_of_frames": frames,
-        "bits_allocated": like.bits_allocated,
-        "bits_stored": like.bits_stored,
-        "pixel_representation": int(like.signed),
-        "planar_configuration": like.planar,
-        "pixel_keyword": pixels.keyword,
-        "pixel_vr": pixels.vr or "OW",
-        "correct_unused_bits": False,  # `stored_values` does it
-    }
-    decoder = get_decoder(opened.syntax)
-    for frame, _ in decoder.iter_array(
-        opened.stream, indices=[number - 1 for number in numbers], raw=True, validate=False, **options
-    ):
-        if frame.shape[:2] != (like.rows, like.columns):
-            raise UnreadableImageError("truncated file")
-        yield frame
-
-
-def _is_ybr(like: FrameFormat, syntax: UID) -> bool:
-    """Whether samples still stand for luminance and colour differences: the JPEG decoder has made RGB of them."""
-    return like.photometric in _YBR and not (syntax in LOSSY and syntax.name.startswith(("JPEG Baseline", "JPEG Ext")))
+) -> Iterator[Decoded]:
+    return (Decoded(frame, like.bits_allocated) for frame in read_plain(opened, pixels, like, frames, numbers))
 
 
 def _ybr_to_rgb(ybr: Pixels, bits: int) -> Pixels:
@@ -220,27 +188,6 @@ def _ybr_to_rgb(ybr: Pixels, bits: int) -> Pixels:
         [luminance + 1.402 * red, luminance - 0.344136 * blue - 0.714136 * red, luminance + 1.772 * blue], axis=-1
     )
     return np.clip(np.floor(rgb + 0.5), 0, 2.0**bits - 1).astype(ybr.dtype)
-
-
-def _palette(header: Dataset) -> Dataset:
-    """The colour tables in the byte order that pydicom's look-up takes for granted (it forgets big endian files)."""
-    palette = Dataset()
-    palette.update({element.tag: element for element in header.group_dataset(0x0028)})
-    palette.file_meta = getattr(header, "file_meta", FileMetaDataset())
-    if is_little_endian(header):
-        return palette
-    for keyword in (f"{colour}PaletteColorLookupTableData" for colour in ("Red", "Green", "Blue")):
-        if keyword in palette:
-            swapped = np.frombuffer(palette[keyword].value, dtype=np.uint16).byteswap().tobytes()
-            palette.add_new(keyword, "OW", swapped)
-    return palette
-
-
-def _narrowed(colours: Pixels) -> Pixels:
-    """Entries of 8 bits in words of 16, as old files have them (PS3.3 C.7.6.3.1.6, note): the bytes that they are."""
-    if colours.dtype.itemsize > 1 and colours.max(initial=0) <= np.iinfo(np.uint8).max:
-        return colours.astype(np.uint8)
-    return colours
 
 
 def _no_decoder(syntax: UID) -> str:

@@ -64,6 +64,8 @@ def read(path: Path, pseudonymizer: Pseudonymizer, numbers: Sequence[int] | None
     with open_dicom(path, _ALL_TAGS) as opened:
         frames = _frames_of(opened)
         wanted = range(1, frames.count + 1) if numbers is None else numbers
+        if not wanted:
+            return
         if wanted[-1] > frames.count:
             raise UnreadableImageError("truncated file")
         facts = read_facts(opened.header, pseudonymizer)

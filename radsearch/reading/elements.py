@@ -1,6 +1,7 @@
 """Elements of a header as text and numbers: pydicom decodes late, and any element may hold anything."""
 
 import math
+import re
 from functools import cache
 from typing import Any
 
@@ -36,9 +37,9 @@ def number_of(header: Dataset, keyword: str) -> float | None:
 
 
 def whole_number_of(header: Dataset, keyword: str, *, default: int = 0) -> int:
-    """The first value as a whole number of 0 or more; the default where it is none."""
-    text = text_of(header, keyword)
-    return int(text) if text.isdecimal() else default
+    """The first value as a whole number of 0 or more (`12`, `+12`, `12.0`); the default where it is none."""
+    found = re.fullmatch(r"\+?(\d+)(\.0*)?", text_of(header, keyword))
+    return int(found[1]) if found else default
 
 
 def items_of(header: Dataset, keyword: str) -> list[Dataset]:

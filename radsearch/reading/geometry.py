@@ -16,7 +16,7 @@ GEOMETRY_TAGS = (
 
 # Spacings that differ by more are taken for mistakes: no detector has such pixels.
 _LARGEST_ASPECT = 20.0
-_TWO_DIMENSIONAL = 1  # Region Spatial Format, PS3.3 C.8.5.5.1.1: tissue; 2 and 3 are M-mode and spectra, 4 waveforms
+_PICTURES = (1, 2, 3)  # Region Spatial Format, PS3.3 C.8.5.5.1.1: 2D, M-mode, spectral; 4 and 5: waveform, graphics
 _SMALLEST_SHARE = 0.05  # of the picture: a smaller crop is taken for a mistake of the header
 _SPACINGS = ("PixelSpacing", "ImagerPixelSpacing", "NominalScannedPixelSpacing")
 _PROJECTION = frozenset(("CR", "DX", "MG", "IO", "PX", "RG", "XR"))
@@ -29,13 +29,13 @@ def read_geometry(header: Dataset, frame_index: int, rows: int, columns: int) ->
 
     The aspect is that of Pixel Spacing (in enhanced objects the frame's own), Imager or Nominal Scanned Pixel Spacing,
     or Pixel Aspect Ratio (PS3.3 C.7.6.3.1.7), the first that is stated.
-    The crop is the box around the two-dimensional Ultrasound Regions (C.8.5.5), outside of which text and scales are
-    burned in, or the rectangular Display Shutter (C.7.6.11).
+    The crop is the box around the Ultrasound Regions that show echoes (2D, M-mode, spectra; C.8.5.5), outside of which
+    text and scales are burned in, or the rectangular Display Shutter (C.7.6.11).
     """
     crop, reason = _ultrasound_box(header, rows, columns), "ultrasound regions"
     if crop is None:
         crop, reason = _shutter(header, rows, columns), "display shutter"
-    bordered = text_of(header, "Modality").upper() in _PROJECTION or bool(text_of(header, "PixelPaddingValue"))
+    bordered = text_of(header, "Modality").upper() in _PROJECTION
     aspect = _pixel_aspect(header, frame_index)
     return Geometry(crop, reason if crop else "", aspect, empty_borders=bordered)
 
@@ -62,10 +62,9 @@ def _pair(header: Dataset, keyword: str) -> tuple[float, float] | None:
 
 
 def _ultrasound_box(header: Dataset, rows: int, columns: int) -> Box | None:
-    """The box around all regions that show tissue; where none says so, around all regions."""
-    regions = list(_regions(header))
-    tissue = [box for spatial_format, box in regions if spatial_format == _TWO_DIMENSIONAL]
-    boxes = tissue or [box for _, box in regions]
+    """The box around all regions that show echoes; where none says so, around all regions."""
+    regions = [(kind, _within(box, rows, columns)) for kind, box in _regions(header)]
+    boxes = [box for kind, box in regions if box and kind in _PICTURES] or [box for _, box in regions if box]
     if not boxes:
         return None
     tops, lefts, bottoms, rights = zip(*boxes, strict=True)
@@ -97,11 +96,18 @@ def _shutter(header: Dataset, rows: int, columns: int) -> Box | None:
 
 def _sensible(box: Box, rows: int, columns: int) -> Box | None:
     """The box within the picture; None where it is empty, tiny or the whole."""
+    found = _within(box, rows, columns)
+    if found is None or found == (0, 0, rows, columns):
+        return None
+    top, left, bottom, right = found
+    return found if (bottom - top) * (right - left) >= _SMALLEST_SHARE * rows * columns else None
+
+
+def _within(box: Box, rows: int, columns: int) -> Box | None:
+    """The part of a box that lies in the picture; None where there is none."""
     top, left, bottom, right = box
     top, left, bottom, right = max(0, top), max(0, left), min(rows, bottom), min(columns, right)
-    if bottom <= top or right <= left or (bottom - top) * (right - left) < _SMALLEST_SHARE * rows * columns:
-        return None
-    return None if (top, left, bottom, right) == (0, 0, rows, columns) else (top, left, bottom, right)
+    return (top, left, bottom, right) if bottom > top and right > left else None
 
 
 def _edges(header: Dataset, keywords: Sequence[str]) -> Box | None:

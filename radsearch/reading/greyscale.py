@@ -33,17 +33,18 @@ def read_greyscale(header: Dataset, frame_index: int) -> Greyscale:
     voi = group_with(header, frame_index, "FrameVOILUTSequence", "WindowCenter")
     stored_bits = whole_number_of(header, "BitsStored") or whole_number_of(header, "BitsAllocated") or 8
     voi_tables = group_with(header, frame_index, "FrameVOILUTSequence", "VOILUTSequence")
-    modality_lut = _table(header, "ModalityLUTSequence")
+    modality_lut = _table(header, items_of(header, "ModalityLUTSequence"), may_be_negative=_is_signed(header))
     function = text_of(voi, "VOILUTFunction").upper()
     function = function if function in _VOI_FUNCTIONS else "LINEAR"
-    slope = number_of(rescale, "RescaleSlope")
+    slope, intercept = number_of(rescale, "RescaleSlope") or 1.0, number_of(rescale, "RescaleIntercept") or 0.0
+    negative = modality_lut is None and (_is_signed(header) or intercept < 0 or slope < 0)
     return Greyscale(
         bits_stored=stored_bits,
         modality=modality if modality in MODALITIES else None,
-        rescale_slope=1.0 if slope is None or slope == 0 else slope,
-        rescale_intercept=number_of(rescale, "RescaleIntercept") or 0.0,
+        rescale_slope=slope,
+        rescale_intercept=intercept,
         modality_lut=modality_lut,
-        voi_lut=_table(header, "VOILUTSequence", of=voi_tables),
+        voi_lut=_table(header, items_of(voi_tables, "VOILUTSequence"), may_be_negative=negative),
         window=_window(voi, function),
         voi_function=function,
         inverted=_inverted(header),
@@ -88,23 +89,24 @@ def _is_signed(header: Dataset) -> bool:
     return whole_number_of(header, "PixelRepresentation") == 1
 
 
-def _table(header: Dataset, keyword: str, *, of: Dataset | None = None) -> LookupTable | None:
-    """The first table of the sequence in `of` (the header itself by default), or None where it is no whole one."""
-    tables = items_of(header if of is None else of, keyword)
-    if not tables or "LUTDescriptor" not in tables[0] or "LUTData" not in tables[0]:
+def _table(header: Dataset, sequence: list[Dataset], *, may_be_negative: bool) -> LookupTable | None:
+    """The first table of a sequence, or None where it is no whole one.
+
+    may_be_negative: whether what is looked up may be below 0, so that a first value above 32767 is a negative one.
+    """
+    if not sequence or "LUTDescriptor" not in sequence[0] or "LUTData" not in sequence[0]:
         return None
-    item = tables[0]
+    item = sequence[0]
     if np.size(item.LUTDescriptor) != _DESCRIPTOR_VALUES:
         return None
     entries, first, bits = (int(number) for number in item.LUTDescriptor)
     if not 1 <= bits <= _MOST_TABLE_BITS:
         return None
-    entries = entries or _WHOLE_16_BITS  # PS3.3 C.11.1.1: 0 stands for 65536
+    entries = entries % _WHOLE_16_BITS or _WHOLE_16_BITS  # PS3.3 C.11.1.1: 0 stands for 65536; a sign is the VR's doing
     values = _table_values(item.LUTData, entries, bits, "<" if is_little_endian(header) else ">")
     if values.size == 0:
         return None
-    signed = _is_signed(header) and keyword == "ModalityLUTSequence"
-    if signed and first >= _WHOLE_16_BITS // 2:
+    if may_be_negative and first >= _WHOLE_16_BITS // 2:
         first -= _WHOLE_16_BITS
     return LookupTable(first, values[:entries], bits)
 

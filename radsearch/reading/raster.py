@@ -29,7 +29,7 @@ def read(path: Path) -> StudyImage:
                 image = replace(
                     _as_study_image(ImageOps.exif_transpose(opened)), encoding=f"{opened.format}, mode {opened.mode}"
                 )
-                if opened.format == "PNG" and _may_lack_rows(image, opened) and not png.is_whole(path):
+                if opened.format == "PNG" and _may_lack_rows(opened) and not png.is_whole(path):
                     raise UnreadableImageError("truncated file")
                 return image
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
@@ -43,9 +43,10 @@ def read(path: Path) -> StudyImage:
         raise UnreadableImageError(reason) from error
 
 
-def _may_lack_rows(image: StudyImage, opened: Image.Image) -> bool:
-    """Rows that are missing come out black; interlaced ones lie between the others."""
-    return bool(opened.info.get("interlace")) or not image.pixels[-1].any() or not image.pixels[0].any()
+def _may_lack_rows(opened: Image.Image) -> bool:
+    """Rows that are missing come out as zeros, before any palette; interlaced ones lie between the others."""
+    last = opened.crop((0, opened.height - 1, opened.width, opened.height))
+    return bool(opened.info.get("interlace")) or not np.asarray(last).any()
 
 
 def _as_study_image(image: Image.Image) -> StudyImage:
