@@ -48,13 +48,13 @@ _EMBED_IMAGES = 64
 class Job:
     """A file that has to be embedded.
 
-    kept: models whose vectors stay as they are. stale: ids of frames that the file no longer has.
+    kept: by id, models whose vectors stay as they are. stale: ids of frames that are no longer there or not chosen.
     payloads: by id, what replaces the payloads that decoding gives: what a manifest said earlier stays so.
     """
 
     position: int
     decode: DecodeJob
-    kept: tuple[str, ...] = ()
+    kept: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     stale: tuple[str, ...] = ()
     payloads: Mapping[str, Payload] = field(default_factory=dict)
 
@@ -183,7 +183,7 @@ class Ingestion:
         jobs = []
         stored = self._stored([job for _, job in candidates])
         for position, decode in candidates:
-            job = self._job(position, decode, stored)
+            job = self._job(position, decode, stored.get(decode.identified.identity.instance, {}))
             if job is None:
                 settled.append(FileOutcome(position, decode.source.name, "unchanged"))
             else:
@@ -201,47 +201,49 @@ class Ingestion:
         words = "copy of another file" if same else "SOP Instance UID of another file, with other content"
         return Refusal(words, skipped=True)
 
-    def _ids(self, decode: DecodeJob) -> list[str]:
-        """Ids of all frames of a file, chosen or not."""
-        identity = decode.identified.identity
-        return [self._pseudonymizer.point_id(identity.instance, frame) for frame in range(1, identity.frames + 1)]
+    def _stored(self, jobs: Sequence[DecodeJob]) -> dict[str, dict[str, Stored]]:
+        """What the index holds of each file, whatever frames it once had: by instance, then by point."""
+        stored: dict[str, dict[str, Stored]] = {}
+        instances = [job.identified.identity.instance for job in jobs]
+        for point in self._index.having("instance", instances) if instances else []:
+            stored.setdefault(point.payload["instance"], {})[point.id] = point
+        return stored
 
-    def _stored(self, jobs: Sequence[DecodeJob]) -> dict[str, Stored]:
-        ids = [point for job in jobs for point in self._ids(job)]
-        return {point.id: point for point in self._index.retrieve(ids)} if ids else {}
-
-    def _job(self, position: int, decode: DecodeJob, stored: dict[str, Stored]) -> Job | None:
+    def _job(self, position: int, decode: DecodeJob, stored: Mapping[str, Stored]) -> Job | None:
         """What has to be done for a file; None where the index holds all of it already."""
-        payloads = [stored[point].payload for point in self._ids(decode) if point in stored]
-        if not payloads:
-            return Job(position, decode)
         identity = decode.identified.identity
-        chosen = {self._pseudonymizer.point_id(identity.instance, frame) for frame in identity.chosen}
-        gone = range(identity.frames + 1, int(payloads[0].get("frames", 1)) + 1)
-        stale = (
-            *(point for point in self._ids(decode) if point in stored and point not in chosen),
-            *(self._pseudonymizer.point_id(identity.instance, frame) for frame in gone),
-        )
-        complete = len(payloads) == len(chosen) and not stale
-        if not complete or any(payload.get("content") != identity.content for payload in payloads):
+        chosen = {self._pseudonymizer.point_id(identity.instance, frame): frame for frame in identity.chosen}
+        stale = tuple(point for point in stored if point not in chosen)
+        if not stored or any(point.payload.get("content") != identity.content for point in stored.values()):
             return Job(position, decode, stale=stale)
-        held = set[str].intersection(*(set(payload.get("models", ())) for payload in payloads))
         wanted = {model.name for model in self._models}
-        earlier = {} if decode.source.listed else self._as_said_earlier(decode, stored)
-        described = (
-            all(payload == stored[point].payload for point, payload in earlier.items())
+        held = {point: set(stored[point].payload.get("models", ())) for point in chosen if point in stored}
+        earlier = {} if decode.source.listed else self._as_said_earlier(decode, chosen, stored)
+        described = all(
+            earlier[point] == stored[point].payload
             if earlier
-            else all(payload.get("described") == decode.identified.described for payload in payloads)
+            else stored[point].payload.get("described") == decode.identified.described
+            for point in held
         )
-        if described and wanted <= held:
+        if described and not stale and len(held) == len(chosen) and all(wanted <= models for models in held.values()):
             return None
-        return Job(position, decode, kept=tuple(sorted(held - wanted)), payloads=earlier)
+        kept = {point: tuple(sorted(models - wanted)) for point, models in held.items()}
+        return Job(position, decode, kept=kept, stale=stale, payloads=earlier)
 
-    def _as_said_earlier(self, decode: DecodeJob, stored: dict[str, Stored]) -> dict[str, Payload]:
-        """The stored payloads, by id, with what the options say: a run without a manifest takes no labels away."""
+    def _as_said_earlier(
+        self, decode: DecodeJob, chosen: Mapping[str, int], stored: Mapping[str, Stored]
+    ) -> dict[str, Payload]:
+        """The payloads with what the options say: a run without a manifest takes no labels away.
+
+        A frame that was not there before gets what was said of the others.
+        """
         said = decode.source.said
         stated = {name: value for name, value in (("dataset", said.dataset), ("split", said.split)) if value}
-        return {point: {**stored[point].payload, **stated} for point in self._ids(decode) if point in stored}
+        other = next(iter(stored.values())).payload
+        return {
+            point: {**(stored[point].payload if point in stored else {**other, "frame": frame}), **stated}
+            for point, frame in chosen.items()
+        }
 
     def _decoded(self, jobs: Sequence[Job]) -> Iterator[tuple[Job, list[DecodedImage] | Refusal]]:
         """Each job with its pictures; a few small batches are decoded ahead, so that memory stays bounded."""
@@ -284,8 +286,11 @@ class Ingestion:
             IndexedImage(
                 id=image.id,
                 vectors={name: rows[number] for name, rows in vectors.items()},
-                payload={**job.payloads.get(image.id, image.payload), "models": sorted({*vectors, *job.kept})},
-                kept=job.kept,
+                payload={
+                    **job.payloads.get(image.id, image.payload),
+                    "models": sorted({*vectors, *job.kept.get(image.id, ())}),
+                },
+                kept=job.kept.get(image.id, ()),
             )
             for number, (job, image) in enumerate(images)
         ]

@@ -17,9 +17,8 @@ from radsearch.index.schema import facts_of
 from radsearch.models import find_model
 from radsearch.privacy import Pseudonymizer
 from radsearch.reading import choice_of
-from radsearch.reading.apart import reader_apart
 from radsearch.reading.isolation import limits_of
-from radsearch.rendering import render
+from radsearch.rendering.apart import reader_apart
 from radsearch.settings import Settings
 from radsearch.study import XR_CODES, Facts, Hit, SearchFilter, Vectors
 
@@ -71,14 +70,13 @@ class Searcher:
         if frame is not None and not 1 <= frame <= identity.frames:
             raise NothingToSearchError(f"the file has no frame {frame}")
         chosen = identity.frame_to_show if frame is None else frame
-        same = self._index.with_content(identity.content)
+        same = self._index.having("content", [identity.content])
         own = self._stored_vectors([point.id for point in same if point.payload.get("frame") == chosen], models)
         if own is not None:
             return self._nearest(own, wanted, [facts_of(point.payload) for point in same], [point.id for point in same])
-        image = reader.frame(path, chosen)
-        picture = render(image)
-        vectors = {name: self._embedder(name).embed_images([picture])[0] for name in models}
-        known = [image.facts, *(facts_of(point.payload) for point in same)]
+        shown = reader.show(path, chosen)
+        vectors = {name: self._embedder(name).embed_images([shown.rendered.picture])[0] for name in models}
+        known = [shown.facts, *(facts_of(point.payload) for point in same)]
         ids = [self._pseudonymizer.point_id(identity.instance, number) for number in range(1, identity.frames + 1)]
         return self._nearest(vectors, wanted, known, [*ids, *(point.id for point in same)])
 

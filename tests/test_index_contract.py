@@ -12,7 +12,7 @@ import pytest
 from qdrant_client import QdrantClient
 
 from radsearch.errors import IndexMismatchError, IndexMissingError, UnknownNameError
-from radsearch.index import Index, IndexedImage
+from radsearch.index import Index, IndexedImage, embedded, server
 from radsearch.index.embedded import open_embedded_index
 from radsearch.index.schema import payload_of
 from radsearch.index.server import open_collection
@@ -169,7 +169,7 @@ def test_a_new_store_is_empty_and_answers_every_question(index: Index) -> None:
     assert index.facets("modality", ANY) == {}
     assert index.nearest({"first": unit(1, 0, 0, 0)}, ANY, 3) == []
     assert index.retrieve([point("ct chest")], vectors_of=["first"]) == []
-    assert index.with_content("content of ct chest") == []
+    assert index.having("content", ["content of ct chest"]) == []
 
 
 def test_what_is_written_is_retrieved(held: Index) -> None:
@@ -290,10 +290,25 @@ def test_nearest_is_the_same_after_the_store_was_made_fast(held: Index) -> None:
     assert [(hit.id, round(hit.score, 5)) for hit in held.nearest(query, ANY, 7)] == before
 
 
-def test_with_content_gives_every_point_of_that_content(scratch: Index) -> None:
+def test_having_takes_several_values_and_reads_on_behind_a_page(
+    scratch: Index, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in (embedded, server):
+        monkeypatch.setattr(module, "_PAGE", 2)
+    names = sorted(VECTORS)
+    found = [stored.id for stored in scratch.having("content", [f"content of {name}" for name in names])]
+    assert len(names) > 2
+    assert sorted(found) == sorted(point(name) for name in names)
+    assert scratch.having("content", ["no such content"]) == []
+
+
+def test_having_gives_every_point_of_that_content(scratch: Index) -> None:
     scratch.write([replace(image("ct chest"), id=point("a copy"))])
-    assert {stored.id for stored in scratch.with_content("content of ct chest")} == {point("ct chest"), point("a copy")}
-    (only,) = scratch.with_content("content of mr head")
+    assert {stored.id for stored in scratch.having("content", ["content of ct chest"])} == {
+        point("ct chest"),
+        point("a copy"),
+    }
+    (only,) = scratch.having("content", ["content of mr head"])
     assert only.payload == payload("mr head")
 
 

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Iterator
@@ -11,11 +12,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from radsearch.errors import UnreadableImageError
-from radsearch.reading import apart, isolation
-from radsearch.reading.apart import ReaderApart
+from radsearch.errors import RadSearchError, UnreadableImageError
+from radsearch.reading import isolation, read
 from radsearch.reading.choice import ALL_FRAMES
 from radsearch.reading.isolation import IsolatedPool, Limits, Refusal, renew_time_limit
+from radsearch.rendering import apart, render
+from radsearch.rendering.apart import ReaderApart
 
 # Tasks: they run in a spawned worker, which finds them by this module's name.
 
@@ -159,19 +161,22 @@ def test_a_query_is_read_apart_as_it_is_here(pseudonymizer, write_dicom, tmp_pat
     path = write_dicom(pixels=np.arange(24, dtype=np.int16).reshape(2, 3, 4))
     reader = ReaderApart(pseudonymizer, Limits(seconds=20.0, memory_mb=2048))
     assert reader.identify(path, name="x", choice=ALL_FRAMES).chosen == (1, 2)
-    assert reader.frame(path, 2).pixels.tolist() == np.arange(12, 24).reshape(3, 4).tolist()
+    shown = reader.show(path, 2)
+    (expected,) = [render(image) for image in read(path, pseudonymizer, [2])]
+    assert shown.rendered.picture.tolist() == expected.tolist()
+    assert shown.facts.patient == pseudonymizer.pseudonym("patient", "", "MRN-0001")
     (tmp_path / "empty").touch()
     with pytest.raises(UnreadableImageError, match="empty file"):
-        reader.frame(tmp_path / "empty", 1)
+        reader.show(tmp_path / "empty", 1)
     with pytest.raises(FileNotFoundError):
-        reader.frame(tmp_path / "missing", 1)
-    reader._pool.close()
+        reader.show(tmp_path / "missing", 1)
+    reader.close()
 
 
 def test_a_query_that_crashes_the_decoder_is_a_refusal(monkeypatch: pytest.MonkeyPatch, pseudonymizer) -> None:
     monkeypatch.setattr(apart, "IsolatedPool", lambda *_: CrashingPool())
     with pytest.raises(UnreadableImageError, match="the decoder crashed"):
-        ReaderApart(pseudonymizer, Limits(seconds=1.0, memory_mb=1)).frame(Path("any"), 1)
+        ReaderApart(pseudonymizer, Limits(seconds=1.0, memory_mb=1)).show(Path("any"), 1)
 
 
 class CrashingPool:
@@ -186,3 +191,97 @@ class CrashingPool:
 def test_no_time_limit_runs_outside_a_worker() -> None:
     renew_time_limit()
     assert signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)
+
+
+@pytest.mark.slow
+def test_a_pool_that_is_closed_cancels_what_is_begun_later() -> None:
+    pool = IsolatedPool("order", 1, Limits(seconds=20.0, memory_mb=2048))
+    pool.close()
+    with pytest.raises(CancelledError):
+        pool.begin(shout, ["a"]).results()
+
+
+@pytest.mark.slow
+def test_a_worker_that_cannot_start_is_an_error_and_no_files_fault(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(isolation, "_PROGRAM", "raise SystemExit(3)")
+    pool = IsolatedPool("order", 1, Limits(seconds=20.0, memory_mb=2048))
+    with pytest.raises(RadSearchError, match="cannot be started"):
+        pool.begin(shout, ["a"]).results()
+    pool.close()
+
+
+@pytest.mark.slow
+def test_an_answer_that_cannot_be_unpacked_disturbs_no_later_one(pool: IsolatedPool[str]) -> None:
+    with pytest.raises(RuntimeError, match="here only"):
+        pool.begin(give, ["a", "trap", "b", "c"]).results()
+    assert pool.begin(give, ["d", "e"]).results() == ["d", "e"]
+
+
+class Trap:
+    """Unpacks in no process but a worker."""
+
+    def __reduce__(self) -> tuple[object, tuple[int]]:
+        return (open_trap, (os.getpid(),))
+
+
+def open_trap(process: int) -> str:
+    if process != os.getpid():
+        raise RuntimeError("here only")
+    return "open"
+
+
+def give(_order: str, item: str) -> object:
+    return Trap() if item == "trap" else item
+
+
+GUARDLESS = """
+import sys
+from pathlib import Path
+from radsearch.privacy import Pseudonymizer
+from radsearch.reading import ALL_FRAMES
+from radsearch.reading.isolation import Limits
+from radsearch.rendering.apart import reader_apart
+reader = reader_apart(Pseudonymizer(bytes(32)), Limits(20, 2048))
+print(reader.show(Path(sys.argv[-1]), 1).rendered.picture.shape)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("how", ["script without a guard", "standard input", "closed stdout and stderr"])
+def test_a_reader_works_wherever_its_program_comes_from(tmp_path: Path, write_png, how: str) -> None:
+    """A worker does not run the main module once more, and needs no output of its caller's."""
+    image, script = write_png(pixels=np.full((4, 5), 7, np.uint8)), tmp_path / "script.py"
+    script.write_text(GUARDLESS)
+    if how == "standard input":
+        ended = subprocess.run(
+            [sys.executable, "-", image], input=GUARDLESS, capture_output=True, text=True, timeout=60, check=True
+        )
+    elif how == "script without a guard":
+        ended = subprocess.run([sys.executable, script, image], capture_output=True, text=True, timeout=60, check=True)
+    else:
+        quiet = f"{sys.executable} {script} {image} 2>&- >&-; echo ended with $?"
+        ended = subprocess.run(["/bin/sh", "-c", quiet], capture_output=True, text=True, timeout=60, check=True)
+        assert ended.stdout.strip() == "ended with 0"
+        return
+    assert ended.stdout.strip() == "(4, 5)"
+
+
+@pytest.mark.slow
+def test_workers_end_with_their_parent_even_while_they_hang(tmp_path: Path) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import sys, os\n"
+        f"sys.path.insert(0, {str(Path(__file__).parent)!r})\n"
+        "import test_isolation as t\n"
+        "pool = t.IsolatedPool('order', 1, t.Limits(0, 2048))\n"
+        "print(pool.begin(t.process_of, ['a']).results()[0], flush=True)\n"
+        "pool.begin(t.suffer, ['hang'])\n"
+        "import time; time.sleep(0.5); os.kill(os.getpid(), 9)\n"
+    )
+    ended = subprocess.run([sys.executable, script], capture_output=True, text=True, timeout=60, check=False)
+    process = int(ended.stdout)
+    for _ in range(50):
+        if not Path(f"/proc/{process}").exists():
+            return
+        time.sleep(0.1)
+    pytest.fail("the worker is still there")

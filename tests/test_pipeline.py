@@ -1,6 +1,7 @@
 """The pipeline: what becomes of every file, and of what the index held of it before."""
 
 import shutil
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -31,6 +32,25 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:Payload indexes have no effect"),  # said by the local mode, of itself
     pytest.mark.filterwarnings("ignore:Local mode performs exact"),
 ]
+
+
+class OneAtATime(QdrantClient):
+    """The client's local mode, which a write and a scroll at once put out of step; the real engines are not."""
+
+    def __init__(self) -> None:
+        super().__init__(":memory:")
+        lock = threading.RLock()
+        for name in ("upsert", "update_vectors", "overwrite_payload", "delete", "scroll", "retrieve"):
+            setattr(self, name, _behind(lock, getattr(self, name)))
+
+
+def _behind(lock: "threading.RLock", method: Callable[..., object]) -> Callable[..., object]:
+    def call(*given: object, **named: object) -> object:
+        with lock:
+            return method(*given, **named)
+
+    return call
+
 
 Outcomes = dict[str, tuple[str, str | None]]
 SR_CLASS = "1.2.840.10008.5.1.4.1.1.88.11"
@@ -90,7 +110,7 @@ def room(tmp_path: Path, settings: Settings, pseudonymizer: Pseudonymizer, monke
     add_tiny_model(monkeypatch, models_folder, "other", seed=2)
     (tmp_path / "archive").mkdir()
     settings = replace(settings, models_folder=models_folder, device="cpu")
-    return Room(tmp_path / "archive", QdrantClient(":memory:"), settings, pseudonymizer)
+    return Room(tmp_path / "archive", OneAtATime(), settings, pseudonymizer)
 
 
 @pytest.fixture
@@ -283,6 +303,44 @@ def test_another_choice_of_frames_takes_the_old_ones_away_and_keeps_the_labels(
     assert room.ingest(manifest=manifest)[0].images == 20
     assert frames_of(room) == [(number, 20) for number in range(1, 21)]
     assert {tuple(point.payload["pathology"]) for point in room.points().values()} == {("effusion",)}
+
+
+@pytest.mark.parametrize(("before", "after"), [(4, 2), (4, 0), (0, 4)])
+def test_another_choice_without_the_manifest_keeps_its_labels_and_other_models(
+    room: Room, write_dicom: Callable[..., Path], before: int, after: int
+) -> None:
+    path = write_dicom("archive/cine.dcm", np.arange(20 * 64, dtype=np.int16).reshape(20, 8, 8), Modality="US")
+    manifest = room.archive / "labels.csv"
+    manifest.write_text(f"filepath,patient,modality,region,labels\n{path.name},p,US,heart,effusion\n")
+    room.settings = replace(room.settings, cine_frames=before)
+    room.ingest("tiny", "other", manifest=manifest)
+    manifest.unlink()
+    first = room.points()
+    room.settings = replace(room.settings, cine_frames=after)
+    assert room.ingest("tiny")[0].indexed == 1
+    now = room.points()
+    assert len(now) == (after or 20)
+    assert {tuple(point.payload["pathology"]) for point in now.values()} == {("effusion",)}
+    assert {point.payload["patient"] for point in now.values()} == {
+        point.payload["patient"] for point in first.values()
+    }
+    for name, point in now.items():
+        assert point.payload["models"] == (["other", "tiny"] if name in first else ["tiny"])
+        assert ("other" in point.vectors) == (name in first)
+    assert room.ingest("tiny")[0].unchanged == 1
+
+
+def test_a_cine_replaced_by_a_shorter_one_leaves_no_frame_behind(room: Room, write_dicom: Callable[..., Path]) -> None:
+    """None of the new file's frames was in the index before: the old ones are found by the instance."""
+    uid = generate_uid()
+    cine = np.arange(20 * 64, dtype=np.int16).reshape(20, 8, 8)
+    room.settings = replace(room.settings, cine_frames=4)
+    write_dicom("archive/cine.dcm", cine, Modality="US", SOPInstanceUID=uid)
+    room.ingest()
+    write_dicom("archive/cine.dcm", cine[:2], Modality="US", SOPInstanceUID=uid)
+    room.ingest()
+    assert frames_of(room) == [(1, 2), (2, 2)]
+    assert room.ingest()[0].unchanged == 1
 
 
 def test_the_frames_of_a_volume_are_all_taken_unless_limited(room: Room, write_dicom: Callable[..., Path]) -> None:

@@ -10,12 +10,12 @@ from PIL import Image
 from pydicom.dataset import Dataset
 
 from radsearch.__main__ import main
-from radsearch.reading import apart
+from radsearch.rendering import apart
 
 
 @pytest.fixture(autouse=True)
 def _in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
-    apart.reader_apart.cache_clear()
+    apart.close_readers()
     monkeypatch.setattr(apart, "IsolatedPool", InlinePool)
 
 
@@ -114,6 +114,6 @@ def test_the_command_reads_in_a_process_apart(
     ultrasound: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.undo()
-    apart.reader_apart.cache_clear()
+    apart.close_readers()
     assert main(["render", str(ultrasound), "--out", str(tmp_path / "out.png")]) == 0
     assert (tmp_path / "out.png").is_file()

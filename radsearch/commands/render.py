@@ -9,7 +9,7 @@ from radsearch.errors import RadSearchError, UnreadableImageError
 from radsearch.settings import Settings, load_settings
 
 if TYPE_CHECKING:
-    from radsearch.study import StudyImage
+    from radsearch.rendering import Rendered
 
 
 def add_to(parser: argparse.ArgumentParser) -> None:
@@ -24,12 +24,9 @@ def add_to(parser: argparse.ArgumentParser) -> None:
 def _render(options: argparse.Namespace) -> int:
     from PIL import Image
 
-    from radsearch.rendering import render_with_steps
-
     if options.out is None and not options.explain:
         raise RadSearchError("say where to: --out PNG (or --explain, to see the steps only)")
-    image = _read(options.image, options.frame, load_settings())
-    rendered = render_with_steps(image)
+    rendered = _shown(options.image, options.frame, load_settings())
     if options.out is not None:
         try:
             Image.fromarray(rendered.picture).save(options.out, format="PNG")
@@ -37,17 +34,17 @@ def _render(options: argparse.Namespace) -> int:
             raise RadSearchError(f"{options.out} cannot be written: {error.strerror}") from error
     if options.explain:
         rows, columns = rendered.picture.shape[:2]
-        for step in (*_how_it_was_read(image), *rendered.steps, f"picture: {columns} x {rows}, 8 bits"):
+        for step in (*rendered.steps, f"picture: {columns} x {rows}, 8 bits"):
             print(step)  # noqa: T201 -- data goes to stdout
     return 0
 
 
-def _read(path: Path, frame: int | None, settings: Settings) -> "StudyImage":
+def _shown(path: Path, frame: int | None, settings: Settings) -> "Rendered":
     """Apart, as every file that somebody else has written."""
     from radsearch.privacy import Pseudonymizer
     from radsearch.reading import choice_of
-    from radsearch.reading.apart import reader_apart
     from radsearch.reading.isolation import limits_of
+    from radsearch.rendering.apart import reader_apart
 
     reader = reader_apart(Pseudonymizer(secrets.token_bytes(32)), limits_of(settings))
     try:
@@ -55,15 +52,8 @@ def _read(path: Path, frame: int | None, settings: Settings) -> "StudyImage":
         number = identity.frame_to_show if frame is None else frame
         if not 1 <= number <= identity.frames:
             raise RadSearchError(f"the file has {identity.frames} frames, and no frame {number}")
-        return reader.frame(path, number)
+        return reader.show(path, number).rendered
     except UnreadableImageError as error:
         raise RadSearchError(f"the file cannot be read: {error.reason}") from error
     except OSError as error:
         raise RadSearchError(f"the file cannot be opened: {error.strerror}") from error
-
-
-def _how_it_was_read(image: "StudyImage") -> tuple[str, str]:
-    rows, columns = image.pixels.shape[:2]
-    sign = {"i": "signed", "u": "unsigned"}.get(image.pixels.dtype.kind, "float")
-    stored = f"{sign}, {image.bits} of {image.pixels.dtype.itemsize * 8} bits"
-    return f"read: {image.encoding}, frame {image.frame} of {image.frames}", f"stored: {columns} x {rows}, {stored}"

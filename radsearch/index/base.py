@@ -127,8 +127,8 @@ class Index(ABC):
         """The points of these ids that there are, in any order."""
 
     @abstractmethod
-    def with_content(self, content: str) -> list[Stored]:
-        """The points of files with this content hash (a file may lie in an archive more than once)."""
+    def having(self, field: str, values: Sequence[str]) -> list[Stored]:
+        """All points whose indexed field has one of the values, without vectors, in any order."""
 
     @abstractmethod
     def nearest(self, queries: Mapping[str, Vectors], where: SearchFilter, limit: int) -> list[Hit]:

@@ -127,10 +127,14 @@ class EmbeddedIndex(Index):
         wanted: bool | list[str] = list(vectors_of) if vectors_of else False
         return [_stored(record) for record in self._shard.retrieve(list(ids), with_payload=True, with_vector=wanted)]
 
-    def with_content(self, content: str) -> list[Stored]:
-        wanted = edge.Filter(must=[_condition(AnyOf("content", (content,)))])
-        records, _ = self._shard.scroll(edge.ScrollRequest(limit=_PAGE, filter=wanted, with_payload=True))
-        return [_stored(record) for record in records]
+    def having(self, field: str, values: Sequence[str]) -> list[Stored]:
+        wanted = edge.Filter(must=[_condition(AnyOf(field, tuple(values)))])
+        found, offset = self._shard.scroll(edge.ScrollRequest(limit=_PAGE, filter=wanted, with_payload=True))
+        while offset is not None:
+            request = edge.ScrollRequest(offset=offset, limit=_PAGE, filter=wanted, with_payload=True)
+            more, offset = self._shard.scroll(request)
+            found = [*found, *more]
+        return [_stored(record) for record in found]
 
     def nearest(self, queries: Mapping[str, Vectors], where: SearchFilter, limit: int) -> list[Hit]:
         request = _query_request(queries, _filter(where), limit)

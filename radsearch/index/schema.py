@@ -19,6 +19,7 @@ INDEXED_FIELDS: dict[str, Literal["keyword", "integer"]] = {
     "patient": "keyword",
     "study": "keyword",
     "series": "keyword",
+    "instance": "keyword",
     "dataset": "keyword",
     "split": "keyword",
     "view": "keyword",

@@ -99,11 +99,18 @@ class ServerIndex(Index):
             records = self._client.retrieve(self._collection, list(ids), with_payload=True, with_vectors=wanted)
         return [_stored(record) for record in records]
 
-    def with_content(self, content: str) -> list[Stored]:
-        wanted = models.Filter(must=[_condition(AnyOf("content", (content,)))])
-        with _one_line_errors(self.location):
-            records, _ = self._client.scroll(self._collection, scroll_filter=wanted, limit=_PAGE, with_payload=True)
-        return [_stored(record) for record in records]
+    def having(self, field: str, values: Sequence[str]) -> list[Stored]:
+        wanted = models.Filter(must=[_condition(AnyOf(field, tuple(values)))])
+        found: list[Stored] = []
+        offset = None
+        while True:
+            with _one_line_errors(self.location):
+                records, offset = self._client.scroll(
+                    self._collection, scroll_filter=wanted, limit=_PAGE, offset=offset, with_payload=True
+                )
+            found.extend(_stored(record) for record in records)
+            if offset is None:
+                return found
 
     def nearest(self, queries: Mapping[str, Vectors], where: SearchFilter, limit: int) -> list[Hit]:
         with _one_line_errors(self.location):

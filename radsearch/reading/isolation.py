@@ -9,6 +9,8 @@ page, or a script without a guard). What is sent to them names its functions by 
 """
 
 import contextlib
+import fcntl
+import os
 import pickle
 import queue
 import signal
@@ -46,6 +48,7 @@ CRASHED = "the decoder crashed"
 
 _JOIN_SECONDS = 10.0
 _START_SECONDS = 120.0
+_FIRST_OWN_DESCRIPTOR = 3  # behind standard input, output and error, which a caller may have closed
 _PROGRAM = "import sys; sys.path[:] = sys.argv[2:]; from radsearch.reading.worker import serve; serve(int(sys.argv[1]))"
 
 _Order = TypeVar("_Order")
@@ -153,12 +156,14 @@ class _Worker:
             if self._process is not None:
                 return
             self._connection, theirs = Pipe()
-            command = [sys.executable, "-c", _PROGRAM, str(theirs.fileno()), *sys.path]
+            descriptor = fcntl.fcntl(theirs.fileno(), fcntl.F_DUPFD_CLOEXEC, _FIRST_OWN_DESCRIPTOR)
+            theirs.close()
+            command = [sys.executable, "-c", _PROGRAM, str(descriptor), *sys.path]
             silence = subprocess.DEVNULL  # native decoders write what they think of a file to stderr
             self._process = subprocess.Popen(  # noqa: S603 -- this interpreter and this module
-                command, pass_fds=[theirs.fileno()], stdin=silence, stdout=silence, stderr=silence
+                command, pass_fds=[descriptor], stdin=silence, stdout=silence, stderr=silence
             )
-            theirs.close()
+            os.close(descriptor)
         try:
             self._connection.send((self._order, self._limits))
             if self._connection.poll(_START_SECONDS) and self._connection.recv_bytes() == READY:

@@ -31,7 +31,7 @@ def read_plain(
     subsampled = is_subsampled(like, pixels.length, frames)
     samples = 2 if subsampled else like.samples  # of two pixels: two luminances and two colour differences
     bits = like.rows * like.columns * samples * like.bits_allocated
-    if pixels.length < -(-bits * frames // _BYTE):
+    if min(pixels.length, opened.size - pixels.start) < -(-bits * frames // _BYTE):
         raise UnreadableImageError("truncated file")
     big_endian = not is_little_endian(opened.header)
     swapped = big_endian and like.bits_allocated == _BYTE and pixels.vr == "OW"

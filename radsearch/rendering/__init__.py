@@ -32,7 +32,7 @@ def render(image: StudyImage) -> Picture:
 
 def render_with_steps(image: StudyImage) -> Rendered:
     """As `render`, with the steps that it took."""
-    steps: list[str] = []
+    steps = _how_it_was_read(image)
     padding = image.greyscale.padding if image.greyscale else None
     with np.errstate(all="ignore"):  # huge values end at one end of the grey scale
         pixels = cut(image.pixels, image.geometry, padding, steps)
@@ -41,6 +41,16 @@ def render_with_steps(image: StudyImage) -> Rendered:
         else:
             picture = show_grey(pixels, image.greyscale, steps)
     return Rendered(with_square_pixels(picture, image.geometry.pixel_aspect, steps), tuple(steps))
+
+
+def _how_it_was_read(image: StudyImage) -> list[str]:
+    rows, columns = image.pixels.shape[:2]
+    sign = {"i": "signed", "u": "unsigned"}.get(image.pixels.dtype.kind, "float")
+    stored = f"{sign}, {image.bits} of {image.pixels.dtype.itemsize * 8} bits"
+    return [
+        f"read: {image.encoding or 'pixels'}, frame {image.frame} of {image.frames}",
+        f"stored: {columns} x {rows}, {stored}",
+    ]
 
 
 def _colour_to_bytes(pixels: Pixels, bits: int, steps: list[str]) -> Picture:

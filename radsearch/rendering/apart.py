@@ -1,6 +1,7 @@
-"""Read one file, such as an uploaded query, in a process apart: its decoder cannot take the caller along."""
+"""Read and render one file, such as an uploaded query, in a process apart: it cannot take the caller along."""
 
-from functools import lru_cache
+import threading
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
@@ -8,15 +9,24 @@ from radsearch.errors import UnreadableImageError
 from radsearch.privacy import Pseudonymizer
 from radsearch.reading import FrameChoice, identify, read
 from radsearch.reading.isolation import IsolatedPool, Limits, Refusal
-from radsearch.study import FileIdentity, StudyImage
+from radsearch.rendering import Rendered, render_with_steps
+from radsearch.study import Facts, FileIdentity
 
-_ReadFrame = tuple[Path, int]
 _Identify = tuple[Path, str, FrameChoice]
+_Show = tuple[Path, int]
 _Answer = TypeVar("_Answer")
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Shown:
+    """One frame as it is seen, and its facts."""
+
+    rendered: Rendered
+    facts: Facts
+
+
 class ReaderApart:
-    """As `radsearch.reading`, behind one worker process, which is kept for the next file."""
+    """As `reading` and `rendering`, behind one worker process, which is kept for the next file."""
 
     def __init__(self, pseudonymizer: Pseudonymizer, limits: Limits) -> None:
         self._pool = IsolatedPool(pseudonymizer, 1, limits)
@@ -26,16 +36,33 @@ class ReaderApart:
         (answer,) = self._pool.begin(_identify, [(path, name, choice)]).results()
         return _unless_refused(answer)
 
-    def frame(self, path: Path, number: int) -> StudyImage:
+    def show(self, path: Path, number: int) -> Shown:
         """One frame of a file (number from 1); raises as `identify`."""
-        (answer,) = self._pool.begin(_read_frame, [(path, number)]).results()
+        (answer,) = self._pool.begin(_show, [(path, number)]).results()
         return _unless_refused(answer)
 
+    def close(self) -> None:
+        """End the worker."""
+        self._pool.close()
 
-@lru_cache(maxsize=2)
+
+_readers: dict[tuple[Pseudonymizer, Limits], ReaderApart] = {}
+_lock = threading.Lock()
+
+
 def reader_apart(pseudonymizer: Pseudonymizer, limits: Limits) -> ReaderApart:
     """The reader of this process; its worker starts with the first call and ends with the process."""
-    return ReaderApart(pseudonymizer, limits)
+    with _lock:
+        if (pseudonymizer, limits) not in _readers:
+            _readers[pseudonymizer, limits] = ReaderApart(pseudonymizer, limits)
+        return _readers[pseudonymizer, limits]
+
+
+def close_readers() -> None:
+    """End the workers of this process's readers; the next call starts new ones."""
+    with _lock:
+        while _readers:
+            _readers.popitem()[1].close()
 
 
 def _identify(pseudonymizer: Pseudonymizer, asked: _Identify) -> FileIdentity | Refusal:
@@ -43,10 +70,10 @@ def _identify(pseudonymizer: Pseudonymizer, asked: _Identify) -> FileIdentity | 
     return identify(path, pseudonymizer, name=name, choice=choice)
 
 
-def _read_frame(pseudonymizer: Pseudonymizer, asked: _ReadFrame) -> StudyImage | Refusal:
+def _show(pseudonymizer: Pseudonymizer, asked: _Show) -> Shown | Refusal:
     path, number = asked
     (image,) = read(path, pseudonymizer, [number])
-    return image
+    return Shown(render_with_steps(image), image.facts)
 
 
 def _unless_refused(answer: _Answer | Refusal) -> _Answer:
