@@ -1,5 +1,6 @@
 """kill -9 at any moment: the next run ends where an undisturbed one would have."""
 
+import contextlib
 import os
 import random
 import signal
@@ -77,3 +78,33 @@ def test_a_run_that_was_killed_ends_like_an_undisturbed_one_when_run_again(
     said, _ = run_to_the_end(archive, tmp_path / "killed")
     assert f"{FILES} unchanged" in said
     assert points(tmp_path / "killed") == undisturbed
+
+
+def workers_of(process: int) -> list[int]:
+    """Its children, whichever of its threads has started them."""
+    found: list[int] = []
+    with contextlib.suppress(FileNotFoundError):
+        for thread in Path(f"/proc/{process}/task").iterdir():
+            found.extend(map(int, (thread / "children").read_text().split()))
+    return found
+
+
+@pytest.mark.slow
+def test_workers_that_are_killed_in_the_middle_cost_no_file_and_not_the_run(
+    tmp_path: Path, write_png: Callable[..., Path]
+) -> None:
+    """As by a kernel that is short of memory: whatever worker there is is killed, time and again."""
+    for number in range(3 * FILES):
+        write_png(f"archive/{number:03}.png", seed=number)
+    process = start(tmp_path / "archive", tmp_path / "index")
+    killed = 0
+    while process.poll() is None:
+        time.sleep(1.2)
+        for worker in workers_of(process.pid) if process.poll() is None else []:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(worker, signal.SIGKILL)
+                killed += 1
+    _, said = process.communicate()
+    assert killed >= 2
+    assert process.returncode == 0, said
+    assert f"{3 * FILES} indexed" in said

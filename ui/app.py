@@ -30,6 +30,8 @@ def page() -> None:
         st.error(f"This file cannot be searched by: {error.reason}.")
     except RadSearchError as error:
         st.error(str(error))
+    except OSError as error:
+        st.error(f"This file cannot be opened: {error.strerror}.")
     else:
         _show(hits)
 

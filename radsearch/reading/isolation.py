@@ -48,6 +48,7 @@ CRASHED = "the decoder crashed"
 
 _JOIN_SECONDS = 10.0
 _START_SECONDS = 120.0
+_STARTS = 5
 _FIRST_OWN_DESCRIPTOR = 3  # behind standard input, output and error, which a caller may have closed
 _PROGRAM = "import sys; sys.path[:] = sys.argv[2:]; from radsearch.reading.worker import serve; serve(int(sys.argv[1]))"
 
@@ -144,17 +145,28 @@ class _Worker:
         self._lock = threading.Lock()
 
     def begin(self) -> None:
-        """Start the process where there is none, and wait until it is ready.
+        """Start the process where there is none, and wait until it is ready; one that dies on the way is tried again.
 
         Raises:
             RadSearchError: it does not start.
             CancelledError: the pool is closed.
         """
+        cause = ""
+        for _ in range(_STARTS):
+            if self._start():
+                return
+            cause = self._bury()
+            if self._closed:
+                raise CancelledError
+        raise RadSearchError(f"the process that reads files cannot be started ({cause})")
+
+    def _start(self) -> bool:
+        """Whether there is a process that is ready."""
         with self._lock:
             if self._closed:
                 raise CancelledError
             if self._process is not None:
-                return
+                return True
             self._connection, theirs = Pipe()
             descriptor = fcntl.fcntl(theirs.fileno(), fcntl.F_DUPFD_CLOEXEC, _FIRST_OWN_DESCRIPTOR)
             theirs.close()
@@ -166,16 +178,12 @@ class _Worker:
             os.close(descriptor)
         try:
             self._connection.send((self._order, self._limits))
-            if self._connection.poll(_START_SECONDS) and self._connection.recv_bytes() == READY:
-                return
+            return self._connection.poll(_START_SECONDS) and self._connection.recv_bytes() == READY
         except (EOFError, OSError):
-            pass
+            return False
         except BaseException:
             self._bury()
             raise
-        if self._closed:
-            raise CancelledError
-        raise RadSearchError(f"the process that reads files cannot be started ({self._bury()})")
 
     def run(self, task: Callable[[Any, Any], Any], items: Sequence[Any]) -> list[Any]:
         """One result an item, in their order."""
