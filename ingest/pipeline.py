@@ -6,9 +6,9 @@ Decoding (worker processes), embedding (one chunk's thread) and writing (another
 
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import islice
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
@@ -21,11 +21,11 @@ from ingest.decoding import (
     decode_file,
     identify_file,
 )
+from ingest.planning import Job, plan, stored_of
 from ingest.report import Accounts, FileOutcome
 from ingest.sources import SourceFile
 from radsearch.errors import EmbeddingError
-from radsearch.index import Index, IndexedImage, Stored
-from radsearch.index.schema import Payload
+from radsearch.index import Index, IndexedImage
 from radsearch.models import ModelSpec
 from radsearch.privacy import Pseudonymizer
 from radsearch.reading import choice_of
@@ -45,21 +45,6 @@ _EMBED_IMAGES = 64
 
 
 @dataclass(frozen=True, slots=True)
-class Job:
-    """A file that has to be embedded.
-
-    kept: by id, models whose vectors stay as they are. stale: ids of frames that are no longer there or not chosen.
-    payloads: by id, what replaces the payloads that decoding gives: what a manifest said earlier stays so.
-    """
-
-    position: int
-    decode: DecodeJob
-    kept: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    stale: tuple[str, ...] = ()
-    payloads: Mapping[str, Payload] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
 class Chunk:
     """What is embedded and written together; `number` counts from 1."""
 
@@ -76,6 +61,7 @@ class Ingestion:
         self.accounts = Accounts()
         self._index = index
         self._models = tuple(models)
+        self._wanted = frozenset(model.name for model in models)
         self._settings = settings
         self._pseudonymizer = pseudonymizer
         preprocessings = tuple(dict.fromkeys(model.preprocessing for model in models))
@@ -181,9 +167,10 @@ class Ingestion:
             elif isinstance(identified, Identified):
                 candidates.append((position, DecodeJob(file, identified)))
         jobs = []
-        stored = self._stored([job for _, job in candidates])
+        stored = stored_of(self._index, [job for _, job in candidates])
         for position, decode in candidates:
-            job = self._job(position, decode, stored.get(decode.identified.identity.instance, {}))
+            known = stored.get(decode.identified.identity.instance, {})
+            job = plan(position, decode, known, wanted=self._wanted, point_id=self._pseudonymizer.point_id)
             if job is None:
                 settled.append(FileOutcome(position, decode.source.name, "unchanged"))
             else:
@@ -200,50 +187,6 @@ class Ingestion:
         same = earlier == identity.content
         words = "copy of another file" if same else "SOP Instance UID of another file, with other content"
         return Refusal(words, skipped=True)
-
-    def _stored(self, jobs: Sequence[DecodeJob]) -> dict[str, dict[str, Stored]]:
-        """What the index holds of each file, whatever frames it once had: by instance, then by point."""
-        stored: dict[str, dict[str, Stored]] = {}
-        instances = [job.identified.identity.instance for job in jobs]
-        for point in self._index.having("instance", instances) if instances else []:
-            stored.setdefault(point.payload["instance"], {})[point.id] = point
-        return stored
-
-    def _job(self, position: int, decode: DecodeJob, stored: Mapping[str, Stored]) -> Job | None:
-        """What has to be done for a file; None where the index holds all of it already."""
-        identity = decode.identified.identity
-        chosen = {self._pseudonymizer.point_id(identity.instance, frame): frame for frame in identity.chosen}
-        stale = tuple(point for point in stored if point not in chosen)
-        if not stored or any(point.payload.get("content") != identity.content for point in stored.values()):
-            return Job(position, decode, stale=stale)
-        wanted = {model.name for model in self._models}
-        held = {point: set(stored[point].payload.get("models", ())) for point in chosen if point in stored}
-        earlier = {} if decode.source.listed else self._as_said_earlier(decode, chosen, stored)
-        described = all(
-            earlier[point] == stored[point].payload
-            if earlier
-            else stored[point].payload.get("described") == decode.identified.described
-            for point in held
-        )
-        if described and not stale and len(held) == len(chosen) and all(wanted <= models for models in held.values()):
-            return None
-        kept = {point: tuple(sorted(models - wanted)) for point, models in held.items()}
-        return Job(position, decode, kept=kept, stale=stale, payloads=earlier)
-
-    def _as_said_earlier(
-        self, decode: DecodeJob, chosen: Mapping[str, int], stored: Mapping[str, Stored]
-    ) -> dict[str, Payload]:
-        """The payloads with what the options say: a run without a manifest takes no labels away.
-
-        A frame that was not there before gets what was said of the others.
-        """
-        said = decode.source.said
-        stated = {name: value for name, value in (("dataset", said.dataset), ("split", said.split)) if value}
-        other = next(iter(stored.values())).payload
-        return {
-            point: {**(stored[point].payload if point in stored else {**other, "frame": frame}), **stated}
-            for point, frame in chosen.items()
-        }
 
     def _decoded(self, jobs: Sequence[Job]) -> Iterator[tuple[Job, list[DecodedImage] | Refusal]]:
         """Each job with its pictures; a few small batches are decoded ahead, so that memory stays bounded."""
