@@ -402,3 +402,15 @@ def test_one_bit_frames_that_begin_within_a_byte_are_told_apart(write_dicom, pse
     dataset.save_as(path)
     assert [image.pixels.tolist() for image in read(path, pseudonymizer)] == [[[1, 0, 1]], [[0, 1, 0]], [[1, 1, 0]]]
     assert [image.pixels.tolist() for image in read(path, pseudonymizer, [2, 3])] == [[[0, 1, 0]], [[1, 1, 0]]]
+
+
+def test_one_bit_frames_that_fill_whole_bytes_are_unpacked(write_dicom, pseudonymizer):
+    """2 frames of 8 pixels, lowest bit first."""
+    path = write_dicom(pixels=np.zeros((2, 2, 4), np.uint8), BitsAllocated=1, BitsStored=1, HighBit=0, Modality="OT")
+    dataset = pydicom.dcmread(path)
+    dataset.PixelData = bytes([0b00001101, 0b10000000])
+    dataset.save_as(path)
+    assert [image.pixels.tolist() for image in read(path, pseudonymizer)] == [
+        [[1, 0, 1, 1], [0, 0, 0, 0]],
+        [[0, 0, 0, 0], [0, 0, 0, 1]],
+    ]

@@ -22,7 +22,7 @@ from pydicom.uid import (
 )
 
 from radsearch.errors import UnreadableImageError
-from radsearch.reading.codestream import Codestream, is_cut_off, read_codestream
+from radsearch.reading.codestream import JPEG_START, Codestream, is_cut_off, read_codestream
 from radsearch.study import Pixels
 
 LOSSY = frozenset((JPEGBaseline8Bit, JPEGExtended12Bit, JPEGLSNearLossless, JPEG2000, HTJ2K))
@@ -30,6 +30,8 @@ LOSSY = frozenset((JPEGBaseline8Bit, JPEGExtended12Bit, JPEGLSNearLossless, JPEG
 # A frame of one value alone is coded in less than this: 1 to 2 bits a sample in lossless JPEG, the greediest.
 _BYTES_OF_AN_EMPTY_SAMPLE = 0.3
 _BYTES_OF_HEADERS = 4096
+_MOST_BITS = 16
+_MOST_J2K_BITS = 38
 _RLE_HEADER_BYTES = 64
 _MOST_RLE_SEGMENTS = 15
 
@@ -78,7 +80,8 @@ def decode_frame(encoded: bytes, syntax: UID, like: FrameFormat) -> Decoded:
     shape = (like.rows, like.columns) if like.samples == 1 else (like.rows, like.columns, like.samples)
     if pixels.shape != shape or pixels.dtype.kind not in "iu":
         raise UnreadableImageError("damaged pixel data")
-    if len(encoded) > _BYTES_OF_HEADERS + _BYTES_OF_AN_EMPTY_SAMPLE * pixels.size and not pixels.any():
+    long = len(encoded) > _BYTES_OF_HEADERS + _BYTES_OF_AN_EMPTY_SAMPLE * pixels.size
+    if long and syntax != RLELossless and not pixels.any():  # RLE may write out what it could have packed
         raise UnreadableImageError("decoder gave an empty picture")
     return decoded
 
@@ -88,8 +91,9 @@ def _checked(encoded: bytes, like: FrameFormat) -> Codestream:
     stream = read_codestream(encoded)
     if (stream.rows, stream.columns, stream.samples) != (like.rows, like.columns, like.samples):
         raise UnreadableImageError("damaged pixel data")
-    if not 1 <= stream.precision <= np.dtype(np.uint16).itemsize * 8:
-        raise UnreadableImageError("damaged pixel data")
+    if not 1 <= stream.precision <= _MOST_BITS:
+        deep_j2k = _MOST_BITS < stream.precision <= _MOST_J2K_BITS and not encoded.startswith(JPEG_START)
+        raise UnreadableImageError("no decoder for more than 16 bits" if deep_j2k else "damaged pixel data")
     if is_cut_off(encoded):
         raise UnreadableImageError("truncated file")
     return stream

@@ -12,7 +12,7 @@ from radsearch.errors import UnreadableImageError
 
 ColourSpace: TypeAlias = Literal["RGB", "YCBCR"]
 
-_JPEG_START = b"\xff\xd8"
+JPEG_START = b"\xff\xd8"
 _J2K_START = b"\xff\x4f\xff\x51"  # SOC, SIZ; behind the boxes where a frame is a whole JP2 file
 _END = b"\xff\xd9"  # EOI of JPEG and JPEG-LS, EOC of JPEG 2000
 _SOF_MARKERS = (0xC0, 0xC1, 0xC2, 0xC3, 0xF7)  # baseline, extended, progressive, lossless, JPEG-LS
@@ -40,7 +40,7 @@ def read_codestream(encoded: bytes) -> Codestream:
     Raises:
         UnreadableImageError: there is no such header.
     """
-    if encoded.startswith(_JPEG_START):
+    if encoded.startswith(JPEG_START):
         return _read_jpeg(encoded)
     start = encoded.find(_J2K_START)
     siz = encoded[start + 4 : start + 4 + _J2K_SIZE_BYTES]
@@ -67,7 +67,7 @@ def _has_colour_transform(encoded: bytes, start: int) -> bool:
 
 def _read_jpeg(encoded: bytes) -> Codestream:
     colour: ColourSpace | None = None
-    for marker, segment in _segments(encoded, len(_JPEG_START)):
+    for marker, segment in _segments(encoded, len(JPEG_START)):
         if marker == _APP0 and segment.startswith(b"JFIF"):
             colour = "YCBCR"
         elif marker == _APP14 and segment.startswith(b"Adobe") and len(segment) >= _ADOBE_LENGTH:

@@ -36,34 +36,32 @@ def read_plain(
     big_endian = not is_little_endian(opened.header)
     swapped = big_endian and like.bits_allocated == _BYTE and pixels.vr == "OW"
     for number in numbers:
-        content = _read_bits(opened.stream, pixels.start, bits * (number - 1), bits, swapped=swapped)
+        first = bits * (number - 1)
         if like.bits_allocated == 1:
-            values = content
+            packed = _read(opened.stream, pixels.start, first // _BYTE, -(-(first + bits) // _BYTE))
+            values = np.unpackbits(packed, bitorder="little")[first % _BYTE :][:bits]
         else:
-            kind = "f" if pixels.keyword != "PixelData" else "u"
+            kind = "u" if pixels.keyword == "PixelData" else "f"
             stored = np.dtype(f"{'>' if big_endian else '<'}{kind}{like.bits_allocated // _BYTE}")
+            read = _read_swapped if swapped else _read
+            content = read(opened.stream, pixels.start, first // _BYTE, (first + bits) // _BYTE)
             values = content.view(stored).astype(stored.newbyteorder("="), copy=False)
         yield _unpacked(values, like) if subsampled else _shaped(values, like)
 
 
-def _read_bits(stream: BinaryIO, start: int, first: int, count: int, *, swapped: bool) -> Pixels:
-    """Bytes, or single bits where they do not fill bytes or are fewer than a byte a value.
-
-    swapped: bytes of words that were written with their high byte first (PS3.5 8.1.2): even numbers of them are read.
-    """
-    begin, end = first // _BYTE, -(-(first + count) // _BYTE)
-    skipped = begin % 2 if swapped else 0
-    begin, end = begin - skipped, end + (end % 2 if swapped else 0)
+def _read(stream: BinaryIO, start: int, begin: int, end: int) -> Pixels:
+    """Bytes `begin` to `end` of the pixel data, which start at `start`."""
     stream.seek(start + begin)
     content = np.frombuffer(stream.read(end - begin), dtype=np.uint8)
-    if content.size < end - begin - (1 if swapped else 0):
+    if content.size < end - begin:
         raise UnreadableImageError("truncated file")
-    if swapped:
-        content = content[: content.size // 2 * 2].reshape(-1, 2)[:, ::-1].reshape(-1)
-        return content[skipped : skipped + count // _BYTE]
-    if first % _BYTE == 0 and count % _BYTE == 0 and count >= _BYTE:
-        return content
-    return np.unpackbits(content, bitorder="little")[first % _BYTE : first % _BYTE + count]
+    return content
+
+
+def _read_swapped(stream: BinaryIO, start: int, begin: int, end: int) -> Pixels:
+    """Bytes of words that were written with their high byte first (PS3.5 8.1.2)."""
+    words = _read(stream, start, begin - begin % 2, end + end % 2)
+    return words.reshape(-1, 2)[:, ::-1].reshape(-1)[begin % 2 :][: end - begin]
 
 
 def _shaped(values: Pixels, like: FrameFormat) -> Pixels:
