@@ -82,6 +82,10 @@ class Ingestion:
         self._pool.close()
         self.accounts.close()
 
+    def stop(self) -> None:
+        """Read no more files: chunks under way end after what they are embedding now."""
+        self._pool.close()
+
     def passes(self, files: Callable[[], Iterable[SourceFile]]) -> Iterator[Iterator[Chunk]]:
         """The chunks of each pass over the files; all of a pass are to be ingested before the next one is asked for.
 
@@ -274,6 +278,7 @@ def ingest_all(ingestion: Ingestion, files: Callable[[], Iterable[SourceFile]], 
                     under_way = _settle(under_way, progress)
         except BaseException:
             threads.shutdown(wait=False, cancel_futures=True)
+            ingestion.stop()  # or the chunks under way would be finished first
             raise
     progress()
 

@@ -4,6 +4,10 @@ import difflib
 import sys
 from collections.abc import Callable, Iterable
 
+# Why a file is refused that reached a limit of its worker process; each names the setting that moves the limit.
+TOO_LONG = "took longer than RADSEARCH_FILE_SECONDS allow"
+TOO_MUCH_MEMORY = "needs more memory than RADSEARCH_FILE_MEMORY_MB allow"
+
 
 class RadSearchError(Exception):
     """A failure that a person can act on. Commands print it as one line and exit with 2."""
@@ -80,6 +84,11 @@ class UnknownNameError(RadSearchError):
     def __reduce__(self) -> tuple[object, ...]:
         """Keep the whole message when the error crosses from a worker process."""
         return (RadSearchError, self.args)
+
+
+def no_such_frame(frames: int, number: int) -> str:
+    """What to say to somebody who asks for a frame that a file does not have."""
+    return f"the file has {frames} frame{'s' * (frames != 1)}, and no frame {number}"
 
 
 def exit_code(command: Callable[[], int]) -> int:

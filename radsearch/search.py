@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from radsearch.errors import NothingToSearchError, UnknownNameError
+from radsearch.errors import NothingToSearchError, UnknownNameError, no_such_frame
 from radsearch.index import Index, Stored
 from radsearch.index.schema import facts_of
 from radsearch.models import find_model
@@ -68,7 +68,7 @@ class Searcher:
         reader = reader_apart(self._pseudonymizer, limits_of(self._settings))
         identity = reader.identify(path, name=str(path.resolve()), choice=choice_of(self._settings))
         if frame is not None and not 1 <= frame <= identity.frames:
-            raise NothingToSearchError(f"the file has no frame {frame}")
+            raise NothingToSearchError(no_such_frame(identity.frames, frame))
         chosen = identity.frame_to_show if frame is None else frame
         same = self._index.having("content", [identity.content])
         own = self._stored_vectors([point.id for point in same if point.payload.get("frame") == chosen], models)

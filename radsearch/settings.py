@@ -7,6 +7,7 @@ from pathlib import Path
 
 from radsearch.errors import SettingsError
 
+LEAST_FILE_MEMORY_MB = 256  # a reading process takes about 100 before it has read anything
 DEFAULT_MODEL = "efficientnet-lite0"
 
 # Nothing that is started here calls home (docs/decisions/0004-orchestration.md).
@@ -61,11 +62,14 @@ def load_settings(environment: Mapping[str, str] | None = None) -> Settings:
             try:
                 values[field] = read(text)
             except (ValueError, RuntimeError) as error:
-                raise SettingsError(f"{variable} has no usable value (a number, or a path, is wanted)") from error
+                wanted = {int: "a whole number", float: "a number"}.get(read, "a path")  # type: ignore[call-overload]
+                raise SettingsError(f"{variable} has no usable value: {wanted} is wanted") from error
     settings = Settings(**values)  # type: ignore[arg-type]  # each variable is read as its field's type
     for variable, (field, read) in VARIABLES.items():
         if read in (int, float) and not 0 <= getattr(settings, field) < float("inf"):
             raise SettingsError(f"{variable} is 0 or more")
+    if 0 < settings.file_memory_mb < LEAST_FILE_MEMORY_MB:
+        raise SettingsError(f"RADSEARCH_FILE_MEMORY_MB is {LEAST_FILE_MEMORY_MB} or more, or 0 for no limit")
     return settings
 
 

@@ -837,3 +837,20 @@ def test_of_a_palette_longer_than_it_says_the_stated_entries_are_taken(looked_up
 def test_a_palette_picture_without_its_palette_is_refused(looked_up):
     with pytest.raises(UnreadableImageError, match="damaged pixel data"):
         looked_up([0, 1], Modality="US", PhotometricInterpretation="PALETTE COLOR")
+
+
+def test_a_codec_that_gets_no_memory_is_not_called_damage(monkeypatch, read_frame):
+    """OpenJPEG and CharLS say "failed" in both cases."""
+    pixels = np.arange(240, dtype=np.uint16).reshape(12, 20)
+    encoded = imagecodecs.jpegls_encode(pixels)
+
+    def failed(*_given, **_named):
+        raise RuntimeError("opj_decode or opj_end_decompress failed")
+
+    monkeypatch.setattr(imagecodecs, "jpegls_decode", failed)
+    monkeypatch.setattr(decoding, "memory_left", lambda: 1000.0)
+    with pytest.raises(UnreadableImageError, match="RADSEARCH_FILE_MEMORY_MB"):
+        read_frame(encoded, JPEGLSLossless, pixels)
+    monkeypatch.setattr(decoding, "memory_left", lambda: 1e9)
+    with pytest.raises(UnreadableImageError, match="damaged pixel data"):
+        read_frame(encoded, JPEGLSLossless, pixels)

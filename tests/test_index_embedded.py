@@ -200,3 +200,9 @@ def test_a_damaged_shard_is_said_in_one_line(settings: Settings) -> None:
 def test_an_index_that_is_neither_folder_nor_url_is_an_error(settings: Settings) -> None:
     with pytest.raises(SettingsError, match="neither a folder nor"):
         open_index(replace(settings, index="qdrant://host"))
+
+
+def test_an_index_that_cannot_be_made_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(IndexMissingError, match=r"no index can be made at .*file/index"):
+        open_index(Settings(index=str(tmp_path / "file" / "index")), create_for=[MODEL])

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from radsearch.errors import RadSearchError, UnreadableImageError
+from radsearch.errors import TOO_LONG, TOO_MUCH_MEMORY, RadSearchError, UnreadableImageError
 from radsearch.reading import isolation, read
 from radsearch.reading.choice import ALL_FRAMES
 from radsearch.reading.isolation import IsolatedPool, Limits, Refusal, renew_time_limit
@@ -87,8 +87,8 @@ def test_results_come_in_the_order_of_the_items(pool: IsolatedPool[str]) -> None
     [
         ("crash", isolation.CRASHED),
         ("abort", isolation.CRASHED),
-        ("hang", isolation.TOO_LONG),
-        ("eat", isolation.TOO_MUCH_MEMORY),
+        ("hang", TOO_LONG),
+        ("eat", TOO_MUCH_MEMORY),
         ("damaged", "damaged pixel data"),
     ],
 )

@@ -436,6 +436,20 @@ def test_a_segmentation_is_skipped_although_it_has_pixels(write_dicom, refusal):
     assert (error.reason, error.skipped) == ("no picture: segmentation", True)
 
 
+@pytest.mark.parametrize(
+    "path", sorted((PYDICOM_FILES / "dicomdirtests").glob("DICOMDIR*")), ids=lambda path: path.name
+)
+def test_a_dicomdir_is_skipped(refusal, path, pseudonymizer):
+    """Its SOP class stands in the file meta information only."""
+    assert (refusal(path).reason, refusal(path).skipped) == ("no picture: DICOMDIR", True)
+    with pytest.raises(UnreadableImageError, match="no picture: DICOMDIR"):
+        identify(path, pseudonymizer, name="DICOMDIR")
+
+
+def test_a_complete_file_without_an_element_of_a_picture_is_not_called_truncated(refusal):
+    assert refusal(PYDICOM_FILES / "priv_SQ.dcm").reason == "no pixel data"
+
+
 def test_an_image_without_pixels_is_a_failure(write_dicom, refusal):
     error = refusal(write_dicom(PixelData=None))
     assert (error.reason, error.skipped) == ("no pixel data", False)

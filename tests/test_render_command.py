@@ -48,7 +48,7 @@ def test_the_steps_are_explained_in_their_order(ultrasound: Path, capsys: pytest
     said = capsys.readouterr()
     assert said.out.splitlines() == [
         "read: DICOM, Explicit VR Little Endian, MONOCHROME2, frame 3 of 5",
-        "stored: 8 x 6, unsigned, 8 of 8 bits",
+        "pixels: 8 x 6, unsigned, 8 of 8 bits",
         "cut to rows 1-4, columns 2-6: ultrasound regions",
         "rescale: slope 1, intercept 0",
         "no window stored: 8 bits as they are",
@@ -97,6 +97,21 @@ def test_what_cannot_be_done_is_one_line(
     assert said.out == ""
     assert words in said.err
     assert said.err.count("\n") == 1
+
+
+def test_no_file_but_an_older_picture_is_overwritten(
+    ultrasound: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = ultrasound.read_bytes()
+    (tmp_path / "notes.txt").write_text("of value")
+    for target in (ultrasound, tmp_path / "notes.txt"):
+        assert main(["render", str(ultrasound), "--out", str(target)]) == 2
+        assert "exists and is no picture of ours" in capsys.readouterr().err
+    assert (ultrasound.read_bytes(), (tmp_path / "notes.txt").read_text()) == (before, "of value")
+    for frame in ("1", "2"):
+        assert main(["render", str(ultrasound), "--frame", frame, "--out", str(tmp_path / "out.png")]) == 0
+    with Image.open(tmp_path / "out.png") as picture:
+        assert np.unique(np.asarray(picture)).tolist() == [20]
 
 
 def test_a_file_that_cannot_be_read_says_why_and_names_nobody(

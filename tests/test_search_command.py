@@ -216,7 +216,12 @@ def test_a_query_that_is_no_picture_says_why_in_one_line(
 
 
 def test_a_folder_is_no_query(run: Run, tmp_path: Path) -> None:
-    assert_one_line(run("search", tmp_path), "the query cannot be opened")
+    assert_one_line(run("search", tmp_path), "the query cannot be read: not a regular file")
+
+
+def test_a_pipe_is_no_query_and_is_not_waited_for(run: Run, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    assert_one_line(run("search", tmp_path / "pipe"), "the query cannot be read: not a regular file")
 
 
 def test_a_cut_off_copy_of_an_indexed_file_says_so(run: Run, archive: Path, tmp_path: Path) -> None:

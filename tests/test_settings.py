@@ -60,14 +60,36 @@ def test_every_field_has_one_variable():
 @pytest.mark.parametrize("variable", VARIABLES)
 def test_every_variable_changes_its_field(variable):
     name, _ = VARIABLES[variable]
-    changed = load_settings({variable: "7"})
-    assert str(getattr(changed, name)) in {"7", "7.0"}
+    changed = load_settings({variable: "777"})
+    assert str(getattr(changed, name)) in {"777", "777.0"}
     assert getattr(changed, name) != getattr(Settings(), name)
 
 
 def test_without_an_argument_the_process_environment_is_read(monkeypatch):
     monkeypatch.setenv("RADSEARCH_COLLECTION", "knees")
     assert load_settings().collection == "knees"
+
+
+@pytest.mark.parametrize(
+    ("variable", "text", "wanted"),
+    [
+        ("RADSEARCH_CINE_FRAMES", "all", "a whole number is wanted"),
+        ("RADSEARCH_CINE_FRAMES", "1.5", "a whole number is wanted"),
+        ("RADSEARCH_CINE_FRAMES", "-1", "is 0 or more"),
+        ("RADSEARCH_FILE_SECONDS", "soon", "a number is wanted"),
+        ("RADSEARCH_FILE_SECONDS", "inf", "is 0 or more"),
+        ("RADSEARCH_FILE_MEMORY_MB", "255", "is 256 or more, or 0 for no limit"),
+    ],
+)
+def test_a_value_that_cannot_be_used_says_which_can(variable, text, wanted):
+    with pytest.raises(SettingsError) as refused:
+        load_settings({variable: text})
+    assert variable in str(refused.value)
+    assert wanted in str(refused.value)
+
+
+def test_no_memory_limit_is_a_limit_of_zero():
+    assert load_settings({"RADSEARCH_FILE_MEMORY_MB": "0"}).file_memory_mb == 0
 
 
 def test_a_home_folder_is_expanded(monkeypatch, tmp_path):

@@ -5,8 +5,10 @@ import secrets
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from radsearch.errors import RadSearchError, UnreadableImageError
+from radsearch.errors import RadSearchError, UnreadableImageError, no_such_frame
 from radsearch.settings import Settings, load_settings
+
+PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
 if TYPE_CHECKING:
     from radsearch.rendering import Rendered
@@ -15,7 +17,12 @@ if TYPE_CHECKING:
 def add_to(parser: argparse.ArgumentParser) -> None:
     """Add the arguments."""
     parser.add_argument("image", type=Path, metavar="FILE", help="a DICOM, NIfTI, PNG or JPEG file")
-    parser.add_argument("--frame", type=int, metavar="N", help="frame of FILE, from 1 (default: the middle one)")
+    parser.add_argument(
+        "--frame",
+        type=int,
+        metavar="N",
+        help="frame of FILE, from 1 (default: the middle one of those that an ingest takes)",
+    )
     parser.add_argument("--out", type=Path, metavar="PNG", help="where to write the picture")
     parser.add_argument("--explain", action="store_true", help="print the steps that led to it")
     parser.set_defaults(run=_render)
@@ -26,6 +33,7 @@ def _render(options: argparse.Namespace) -> int:
 
     if options.out is None and not options.explain:
         raise RadSearchError("say where to: --out PNG (or --explain, to see the steps only)")
+    _refuse_to_overwrite(options.out, options.image)
     rendered = _shown(options.image, options.frame, load_settings())
     if options.out is not None:
         try:
@@ -37,6 +45,19 @@ def _render(options: argparse.Namespace) -> int:
         for step in (*rendered.steps, f"picture: {columns} x {rows}, 8 bits"):
             print(step)  # noqa: T201 -- data goes to stdout
     return 0
+
+
+def _refuse_to_overwrite(out: Path | None, image: Path) -> None:
+    """A mistyped command is to cost no file but an older picture."""
+    if out is None or not out.exists():
+        return
+    if (image.exists() and out.samefile(image)) or (out.is_file() and not _is_png(out)):
+        raise RadSearchError(f"{out} exists and is no picture of ours; name another file")
+
+
+def _is_png(path: Path) -> bool:
+    with path.open("rb") as stream:
+        return stream.read(len(PNG_SIGNATURE)) == PNG_SIGNATURE
 
 
 def _shown(path: Path, frame: int | None, settings: Settings) -> "Rendered":
@@ -51,7 +72,7 @@ def _shown(path: Path, frame: int | None, settings: Settings) -> "Rendered":
         identity = reader.identify(path, name="", choice=choice_of(settings))
         number = identity.frame_to_show if frame is None else frame
         if not 1 <= number <= identity.frames:
-            raise RadSearchError(f"the file has {identity.frames} frames, and no frame {number}")
+            raise RadSearchError(no_such_frame(identity.frames, number))
         return reader.show(path, number).rendered
     except UnreadableImageError as error:
         raise RadSearchError(f"the file cannot be read: {error.reason}") from error

@@ -17,7 +17,12 @@ if TYPE_CHECKING:
 def add_to(parser: argparse.ArgumentParser) -> None:
     """Add the arguments."""
     parser.add_argument("image", nargs="?", type=Path, metavar="IMAGE", help="a DICOM, NIfTI, PNG or JPEG file")
-    parser.add_argument("--frame", type=int, metavar="N", help="frame of IMAGE, from 1 (default: the middle one)")
+    parser.add_argument(
+        "--frame",
+        type=int,
+        metavar="N",
+        help="frame of IMAGE, from 1 (default: the middle one of those that an ingest takes)",
+    )
     parser.add_argument("--id", metavar="ID", help="an indexed image")
     parser.add_argument("--text", help="words, for models that read text")
     _add_repeatable(parser, "--like", "ID", "an indexed image like the wanted ones")

@@ -60,6 +60,13 @@ def open_embedded_index(settings: Settings, *, create_for: Sequence[Fingerprint]
 
 
 def _make(folder: Path, models: Sequence[Fingerprint]) -> None:
+    try:
+        _make_aside(folder, models)
+    except OSError as error:
+        raise IndexMissingError(f"no index can be made at {folder} ({error.strerror})") from error
+
+
+def _make_aside(folder: Path, models: Sequence[Fingerprint]) -> None:
     """Make an empty index aside and move it into place, so that a kill leaves either none or a whole one.
 
     The payload indexes are there before the first point, so that the graph is built with them in mind.

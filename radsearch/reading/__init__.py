@@ -3,6 +3,7 @@
 Files are recognised by their content, never by their ending.
 """
 
+import stat
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Literal
@@ -71,6 +72,8 @@ def read(path: Path, pseudonymizer: Pseudonymizer, numbers: Sequence[int] | None
 
 
 def _recognise(path: Path) -> Literal["dicom", "nifti", "raster"]:
+    if not stat.S_ISREG(path.stat().st_mode):  # a pipe would be waited for
+        raise UnreadableImageError("not a regular file", skipped=True)
     with path.open("rb") as stream:
         head = stream.read(_HEAD_BYTES)
     if not head:

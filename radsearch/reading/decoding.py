@@ -12,12 +12,13 @@ from pydicom.dataset import Dataset
 from pydicom.encaps import generate_frames
 from pydicom.uid import UID, RLELossless
 
-from radsearch.errors import UnreadableImageError
+from radsearch.errors import TOO_MUCH_MEMORY, UnreadableImageError
 from radsearch.reading.codecs import LOSSY, Decoded, FrameFormat, decode_frame, has_decoder
 from radsearch.reading.elements import text_of, whole_number_of
 from radsearch.reading.opening import UNDEFINED_LENGTH, OpenedDicom, PixelElement
 from radsearch.reading.palette import PALETTE_TAGS, read_palette
 from radsearch.reading.plain import read_plain
+from radsearch.reading.worker import memory_left
 from radsearch.study import Pixels
 
 PIXEL_TAGS = (
@@ -32,6 +33,7 @@ _YBR = ("YBR_FULL", "YBR_FULL_422")
 _COLOUR = ("RGB", *_YBR, "YBR_ICT", "YBR_RCT")
 _FLOAT_BITS = {"FloatPixelData": 32, "DoubleFloatPixelData": 64}
 _BYTE = 8
+_MOST_BYTES_A_SAMPLE = 32  # that a codec takes; one that gets no memory gives an error like that of a damaged frame
 _CUT_OFF_WORDS = ("less than expected", "length of the pixel data", "no such frame", "not enough", "end of", "fewer")
 
 
@@ -88,13 +90,14 @@ def decode(
         except UnreadableImageError:
             raise
         except MemoryError as error:
-            raise UnreadableImageError("needs too much memory") from error
+            raise UnreadableImageError(TOO_MUCH_MEMORY) from error
         except OSError as error:
             if error.errno not in (None, errno.EINVAL):  # the latter says that an offset lies at no place of a disk
                 raise  # the disk's fault, not the file's
             raise UnreadableImageError("damaged pixel data") from error
         except Exception as error:  # decoders raise whatever the bytes lead them to
-            raise UnreadableImageError(_reason(error)) from error
+            short = memory_left() < _MOST_BYTES_A_SAMPLE * like.rows * like.columns * like.samples
+            raise UnreadableImageError(TOO_MUCH_MEMORY if short else _reason(error)) from error
         if frame is None:
             return
         yield frame

@@ -26,6 +26,7 @@ _ALL_TAGS = tuple(
     dict.fromkeys((*_IDENTITY_TAGS, *PIXEL_TAGS, *FACT_TAGS, *GREYSCALE_TAGS, *GEOMETRY_TAGS, *GROUP_TAGS))
 )
 _GREY_DIMENSIONS = 2
+_AS_THEY_ARE = ("MONOCHROME1", "MONOCHROME2", "RGB")
 _MOST_FRAMES = 100_000
 _CINE_MODALITIES = frozenset(("US", "IVUS", "XA", "RF", "ES"))
 _VOLUME_CLASSES = frozenset((
@@ -89,7 +90,8 @@ def _study_image(opened: OpenedDicom, frames: _Frames, pixels: Pixels, facts: Fa
         bits = min(bits, like.bits_stored)
     greyscale = read_greyscale(header, number - 1) if pixels.ndim == _GREY_DIMENSIONS else None
     geometry = read_geometry(header, number - 1, *pixels.shape[:2])
-    encoding = f"DICOM, {opened.syntax.name}, {like.photometric}"
+    turned = {"PALETTE COLOR": " looked up in its palette"}.get(like.photometric, " turned into RGB")
+    encoding = f"DICOM, {opened.syntax.name}, {like.photometric}{'' if like.photometric in _AS_THEY_ARE else turned}"
     return StudyImage(pixels, greyscale, facts, bits, number, frames.count, geometry, encoding)
 
 
@@ -101,7 +103,7 @@ def _frames_of(opened: OpenedDicom) -> _Frames:
     if reason is not None:
         raise UnreadableImageError(f"no picture: {reason}", skipped=True)
     if opened.pixels is None:
-        told = "Rows" in header or "SOPClassUID" in header
+        told = "Rows" in header or sop_class != ""
         raise UnreadableImageError("no pixel data" if told else "truncated file")
     like, count = frame_format(header, opened.pixels.keyword), max(1, whole_number_of(header, "NumberOfFrames"))
     if _least_bytes(opened, like) * count > opened.size:

@@ -22,8 +22,8 @@ from concurrent.futures import CancelledError, Future
 from multiprocessing import Pipe
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from radsearch.errors import RadSearchError
-from radsearch.reading.worker import READY, TOO_MUCH_MEMORY, Limits, Raised, Refusal, renew_time_limit
+from radsearch.errors import TOO_LONG, RadSearchError
+from radsearch.reading.worker import READY, Limits, Raised, Refusal, renew_time_limit
 from radsearch.settings import Settings
 
 if TYPE_CHECKING:
@@ -32,8 +32,6 @@ if TYPE_CHECKING:
 __all__ = [
     "CRASHED",
     "KILLED",
-    "TOO_LONG",
-    "TOO_MUCH_MEMORY",
     "IsolatedPool",
     "Limits",
     "Pending",
@@ -42,7 +40,6 @@ __all__ = [
     "renew_time_limit",
 ]
 
-TOO_LONG = "took longer than the time limit"
 KILLED = "the decoder was killed"
 CRASHED = "the decoder crashed"
 

@@ -14,7 +14,7 @@ from typing import Literal, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from radsearch.errors import UnreadableImageError
+from radsearch.errors import TOO_MUCH_MEMORY, UnreadableImageError
 from radsearch.reading.nifti_values import Volume, describe_values, interpret_header, own_pixels
 from radsearch.study import Facts, Geometry, Pixels, StudyImage
 
@@ -80,7 +80,7 @@ def read(path: Path, frames: Sequence[int]) -> Iterator[StudyImage]:
         stored = _inflate_voxels(path, volume) if volume.compressed else _map_voxels(path, volume)
         yield from _cut(stored, volume, frames)
     except MemoryError as error:
-        raise UnreadableImageError("needs too much memory") from error
+        raise UnreadableImageError(TOO_MUCH_MEMORY) from error
 
 
 def _cut(stored: Pixels, volume: Volume, frames: Sequence[int]) -> Iterator[StudyImage]:

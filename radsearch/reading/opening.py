@@ -16,8 +16,8 @@ from pydicom.errors import InvalidDicomError
 from pydicom.filereader import _at_pixel_data, _read_file_meta_info, read_dataset, read_preamble
 from pydicom.uid import UID, DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian, ImplicitVRLittleEndian
 
-from radsearch.errors import UnreadableImageError
-from radsearch.reading.elements import tags_of
+from radsearch.errors import TOO_MUCH_MEMORY, UnreadableImageError
+from radsearch.reading.elements import tags_of, text_of
 
 UNDEFINED_LENGTH = 0xFFFFFFFF
 _PIXEL_ELEMENTS = {0x7FE00010: "PixelData", 0x7FE00009: "DoubleFloatPixelData", 0x7FE00008: "FloatPixelData"}
@@ -82,7 +82,7 @@ def open_dicom(path: Path, keywords: tuple[str, ...]) -> Iterator[OpenedDicom]:
     """
     with _File(io.FileIO(path)) as file:
         stream, header = _parsed(file, keywords)
-        if len(header) == 0:
+        if len(header) == 0 and not text_of(header.file_meta, "MediaStorageSOPClassUID"):
             bare = not getattr(header, "preamble", None)
             raise UnreadableImageError("not an image" if bare else "truncated file", skipped=bare)
         begin = stream.tell()
@@ -105,7 +105,7 @@ def _parsed(file: _File, keywords: tuple[str, ...]) -> tuple[BinaryIO, Dataset]:
     except (InvalidDicomError, EOFError) as error:
         raise UnreadableImageError("truncated file") from error
     except MemoryError as error:
-        raise UnreadableImageError("needs too much memory") from error
+        raise UnreadableImageError(TOO_MUCH_MEMORY) from error
     except OSError as error:
         if error.errno is not None:
             raise  # the disk's fault, not the file's

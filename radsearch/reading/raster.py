@@ -26,9 +26,9 @@ def read(path: Path) -> StudyImage:
             warnings.simplefilter("ignore")  # about damaged metadata, which nobody reads here
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             with Image.open(path, formats=("PNG", "JPEG")) as opened:
-                image = replace(
-                    _as_study_image(ImageOps.exif_transpose(opened)), encoding=f"{opened.format}, mode {opened.mode}"
-                )
+                image = _as_study_image(ImageOps.exif_transpose(opened))
+                over_black = ", laid over black" if opened.has_transparency_data else ""
+                image = replace(image, encoding=f"{opened.format}, mode {opened.mode}{over_black}")
                 if opened.format == "PNG" and _may_lack_rows(opened) and not png.is_whole(path):
                     raise UnreadableImageError("truncated file")
                 return image

@@ -250,9 +250,10 @@ def age_in_years(text: str) -> int | None:
 def age_between(birth: date | None, study: date | None) -> int | None:
     """Whole years from birth to study; 90 and more become 90.
 
-    None where a date is missing, the birth is the later one, or more years lie between them than anybody lives.
+    None where a date is missing, the birth is not the earlier one (the same day stands for nobody knows), or more years
+    lie between them than anybody lives.
     """
-    if birth is None or study is None or birth > study:
+    if birth is None or study is None or birth >= study:
         return None
     before_birthday = (study.month, study.day) < (birth.month, birth.day)
     years = study.year - birth.year - before_birthday

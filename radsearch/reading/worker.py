@@ -2,7 +2,9 @@
 
 import contextlib
 import ctypes
+import math
 import pickle
+import re
 import resource
 import signal
 import traceback
@@ -12,10 +14,9 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-from radsearch.errors import UnreadableImageError
+from radsearch.errors import TOO_MUCH_MEMORY, UnreadableImageError
 
 READY = b"ready"
-TOO_MUCH_MEMORY = "needs too much memory"
 _MEBIBYTE = 1 << 20
 _DIE_WITH_PARENT = 1  # PR_SET_PDEATHSIG of prctl(2)
 
@@ -44,6 +45,15 @@ class Raised:
     """What the caller has to deal with: a fault of the disk."""
 
     error: Exception
+
+
+def memory_left() -> float:
+    """Bytes that this process may still reserve before its limit, if it has one."""
+    limit, _ = resource.getrlimit(resource.RLIMIT_DATA)
+    if limit == resource.RLIM_INFINITY:
+        return math.inf
+    held = re.search(r"VmData:\s+(\d+) kB", Path("/proc/self/status").read_text(encoding="ascii"))
+    return limit - int(held[1]) * 1024 if held else math.inf
 
 
 class _Clock:

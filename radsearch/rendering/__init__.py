@@ -49,7 +49,7 @@ def _how_it_was_read(image: StudyImage) -> list[str]:
     stored = f"{sign}, {image.bits} of {image.pixels.dtype.itemsize * 8} bits"
     return [
         f"read: {image.encoding or 'pixels'}, frame {image.frame} of {image.frames}",
-        f"stored: {columns} x {rows}, {stored}",
+        f"pixels: {columns} x {rows}, {stored}",
     ]
 
 

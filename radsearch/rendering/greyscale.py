@@ -118,7 +118,9 @@ def _apply_voi(values: Values, grey: Greyscale, distribution: Callable[[], _Dist
         return _window(values, centre, width, function=grey.voi_function)
     if grey.volume_range is not None:
         low, high = grey.volume_range
-        steps.append(f"no window stored: {low:g} to {high:g}, the range of the whole volume")
+        steps.append(
+            f"no window stored: {low:g} to {high:g}, the range that the header states or percentiles of the volume"
+        )
         return (values - low) / _positive(high - low)
     return _fall_back(values, grey, distribution(), steps)
 
