@@ -854,3 +854,28 @@ def test_a_codec_that_gets_no_memory_is_not_called_damage(monkeypatch, read_fram
     monkeypatch.setattr(decoding, "memory_left", lambda: 1e9)
     with pytest.raises(UnreadableImageError, match="damaged pixel data"):
         read_frame(encoded, JPEGLSLossless, pixels)
+
+
+@pytest.mark.parametrize(
+    ("transform", "photometric", "is_converted"),
+    [
+        (True, "YBR_RCT", False),
+        (True, "YBR_FULL", False),
+        (True, "RGB", False),
+        (False, "RGB", False),
+        (False, "YBR_FULL", True),
+    ],
+)
+def test_jpeg_2000_is_turned_into_rgb_once(read_frame, transform, photometric, is_converted):
+    """Where the code has its own transform, the decoder undoes it, whatever the header calls the samples."""
+    frame = np.random.default_rng(3).integers(0, 256, (16, 16, 3), dtype=np.uint8)
+    encoded = imagecodecs.jpeg2k_encode(frame, reversible=True, codecformat="J2K", mct=transform)
+    shown = read_frame(
+        bytes(encoded),
+        JPEG2000Lossless,
+        frame,
+        SamplesPerPixel=3,
+        PhotometricInterpretation=photometric,
+        PlanarConfiguration=0,
+    ).pixels
+    assert np.array_equal(shown, frame) is not is_converted

@@ -169,10 +169,12 @@ class _Worker:
             theirs.close()
             command = [sys.executable, "-c", _PROGRAM, str(descriptor), *sys.path]
             silence = subprocess.DEVNULL  # native decoders write what they think of a file to stderr
-            self._process = subprocess.Popen(  # noqa: S603 -- this interpreter and this module
-                command, pass_fds=[descriptor], stdin=silence, stdout=silence, stderr=silence
-            )
-            os.close(descriptor)
+            try:
+                self._process = subprocess.Popen(  # noqa: S603 -- this interpreter and this module
+                    command, pass_fds=[descriptor], stdin=silence, stdout=silence, stderr=silence
+                )
+            finally:
+                os.close(descriptor)
         try:
             self._connection.send((self._order, self._limits))
             return self._connection.poll(_START_SECONDS) and self._connection.recv_bytes() == READY
