@@ -879,3 +879,37 @@ def test_jpeg_2000_is_turned_into_rgb_once(read_frame, transform, photometric, i
         PlanarConfiguration=0,
     ).pixels
     assert np.array_equal(shown, frame) is not is_converted
+
+
+def segmented(entries: int, bits: int, stored: bytes) -> dict[str, object]:
+    elements = palette(entries, bits, stored)
+    return {f"Segmented{name}" if name.endswith("Data") else name: value for name, value in elements.items()}
+
+
+def test_a_segmented_palette_of_words_is_expanded(looked_up):
+    """C.7.9.2: three values, a line of four to 0x6000, and both once more from byte 0 on."""
+    stored = words(0, 3, 0x1000, 0x3000, 0x2000, 1, 4, 0x6000, 2, 2, 0, 0)
+    expanded = [0x1000, 0x3000, 0x2000, 0x3000, 0x4000, 0x5000, 0x6000]
+    assert looked_up(list(range(14)), **segmented(14, 16, stored)) == (expanded * 2, 16)
+
+
+def test_a_repeat_begins_at_its_offset_in_bytes(looked_up):
+    """The line to 0x6000 stands behind four words: byte 8."""
+    stored = words(0, 2, 0x1000, 0x2000, 1, 4, 0x6000, 0, 1, 0x2000, 2, 1, 8, 0)
+    expanded = [0x1000, 0x2000, 0x3000, 0x4000, 0x5000, 0x6000, 0x2000, 0x3000, 0x4000, 0x5000, 0x6000]
+    assert looked_up(list(range(11)), **segmented(11, 16, stored)) == (expanded, 16)
+
+
+def test_a_segmented_palette_of_bytes_is_expanded(looked_up):
+    """Two values, a line of two to 50, and the first segment once more (an offset of four bytes); a padding byte."""
+    stored = bytes([0, 2, 10, 30, 1, 2, 50, 2, 1, 0, 0, 0, 0, 0])
+    assert looked_up(list(range(6)), **segmented(6, 8, stored)) == ([10, 30, 40, 50, 10, 30], 8)
+
+
+@pytest.mark.parametrize(
+    "stored", [words(1, 4, 0x6000), words(2, 1, 0, 0), words(0, 1, 7, 2, 1, 6, 0), words(0, 1, 7, 9, 1)], ids=len
+)
+def test_a_segmented_palette_that_makes_no_sense_is_refused(looked_up, stored):
+    """A line from nowhere, a repeat of itself, a repeat of a repeat, a kind that there is not."""
+    with pytest.raises(UnreadableImageError, match="damaged"):
+        looked_up([0, 1, 2], **segmented(3, 16, stored))
