@@ -78,6 +78,8 @@ def _as_said_earlier(decode: DecodeJob, chosen: Mapping[str, int], stored: Mappi
     said = decode.source.said
     stated = {name: value for name, value in (("dataset", said.dataset), ("split", said.split)) if value}
     other = next(iter(stored.values())).payload
+    if any(other.get(name) != value for name, value in stated.items()):
+        stated["described"] = decode.identified.described  # so that the manifest, taken again, has its say again
     return {
         point: {**(stored[point].payload if point in stored else {**other, "frame": frame}), **stated}
         for point, frame in chosen.items()

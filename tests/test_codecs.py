@@ -913,3 +913,32 @@ def test_a_segmented_palette_that_makes_no_sense_is_refused(looked_up, stored):
     """A line from nowhere, a repeat of itself, a repeat of a repeat, a kind that there is not."""
     with pytest.raises(UnreadableImageError, match="damaged"):
         looked_up([0, 1, 2], **segmented(3, 16, stored))
+
+
+@pytest.mark.parametrize(
+    ("bits", "stored", "shown"),
+    [
+        (8, words(0x0000, 0x0100, 0x8000, 0xFF00), ([0x0000, 0x0100, 0x8000, 0xFF00], 16)),
+        (8, words(0, 1, 128, 255), ([0, 1, 128, 255], 8)),
+        (16, bytes([0, 1, 128, 255]), ([0, 1, 128, 255], 8)),
+    ],
+    ids=["8 bits said, words stored", "8 bits in words", "16 bits said, bytes stored"],
+)
+def test_the_depth_of_a_palette_is_that_of_its_entries(looked_up, bits, stored, shown):
+    assert looked_up([0, 1, 2, 3], **palette(4, bits, stored)) == shown
+
+
+def test_a_palette_of_bytes_in_big_endian_words_is_swapped(write_dicom, pseudonymizer):
+    """OW in a big endian file has the high byte of each word first: 1, 0, 255, 128 stands for 0, 1, 128, 255."""
+    dataset = pydicom.dcmread(write_dicom(pixels=np.array([[0, 1, 2, 3]], np.uint8), **palette(4, 8, b"")))
+    for colour in ("Red", "Green", "Blue"):
+        dataset.add_new(f"{colour}PaletteColorLookupTableData", "OW", bytes([1, 0, 255, 128]))
+    dataset["PixelData"].VR = "OB"
+    path = Path(dataset.filename)
+    fresh = pydicom.Dataset()
+    fresh.update(dataset)
+    fresh.file_meta, fresh.preamble = dataset.file_meta, bytes(128)
+    fresh.file_meta.TransferSyntaxUID = pydicom.uid.ExplicitVRBigEndian
+    pydicom.dcmwrite(path, fresh, implicit_vr=False, little_endian=False)
+    (image,) = read(path, pseudonymizer)
+    assert image.pixels[0, :, 0].tolist() == [0, 1, 128, 255]

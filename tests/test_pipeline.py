@@ -330,6 +330,20 @@ def test_another_choice_without_the_manifest_keeps_its_labels_and_other_models(
     assert room.ingest("tiny")[0].unchanged == 1
 
 
+def test_a_manifest_taken_again_has_its_say_again(room: Room, write_dicom: Callable[..., Path]) -> None:
+    """A run without it said another data set in between."""
+    path = write_dicom("archive/slice.dcm")
+    manifest = room.archive / "labels.csv"
+    manifest.write_text(f"filepath,patient,modality,region,labels,dataset\n{path.name},p,CT,chest,nodule,first\n")
+    room.ingest(manifest=manifest)
+    room.ingest(path=path, dataset="second")
+    assert (room.only_point().payload["dataset"], room.only_point().payload["pathology"]) == ("second", ["nodule"])
+    assert room.ingest(path=path, dataset="second")[0].unchanged == 1
+    room.ingest(manifest=manifest)
+    assert room.only_point().payload["dataset"] == "first"
+    assert room.ingest(manifest=manifest)[0].unchanged == 1
+
+
 def test_a_cine_replaced_by_a_shorter_one_leaves_no_frame_behind(room: Room, write_dicom: Callable[..., Path]) -> None:
     """None of the new file's frames was in the index before: the old ones are found by the instance."""
     uid = generate_uid()

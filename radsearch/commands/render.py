@@ -33,7 +33,10 @@ def _render(options: argparse.Namespace) -> int:
 
     if options.out is None and not options.explain:
         raise RadSearchError("say where to: --out PNG (or --explain, to see the steps only)")
-    _refuse_to_overwrite(options.out, options.image)
+    try:
+        _refuse_to_overwrite(options.out, options.image)
+    except OSError as error:
+        raise RadSearchError(f"{options.out} cannot be written: {error.strerror}") from error
     rendered = _shown(options.image, options.frame, load_settings())
     if options.out is not None:
         try:
@@ -57,7 +60,7 @@ def _refuse_to_overwrite(out: Path | None, image: Path) -> None:
 
 def _is_png(path: Path) -> bool:
     with path.open("rb") as stream:
-        return stream.read(len(PNG_SIGNATURE)) == PNG_SIGNATURE
+        return stream.read(len(PNG_SIGNATURE)) in (PNG_SIGNATURE, b"")  # an empty file is nobody's
 
 
 def _shown(path: Path, frame: int | None, settings: Settings) -> "Rendered":

@@ -150,8 +150,11 @@ class _Worker:
         """
         cause = ""
         for _ in range(_STARTS):
-            if self._start():
-                return
+            try:
+                if self._start():
+                    return
+            except OSError as error:
+                raise RadSearchError(f"the process that reads files cannot be started ({error.strerror})") from error
             cause = self._bury()
             if self._closed:
                 raise CancelledError
@@ -191,8 +194,9 @@ class _Worker:
         while len(results) < len(items):
             done = len(results)
             self.begin()
+            fault = None
             try:
-                self._exchange(task, items[done:], results)
+                fault = self._exchange(task, items[done:], results)
             except _LostError:
                 if self._closed:
                     raise CancelledError from None
@@ -204,9 +208,12 @@ class _Worker:
             except BaseException:
                 self._bury()  # answers may be on their way that nobody would wait for
                 raise
+            if fault is not None:
+                raise fault
         return results
 
-    def _exchange(self, task: Callable[[Any, Any], Any], items: Sequence[Any], results: list[Any]) -> None:
+    def _exchange(self, task: Callable[[Any, Any], Any], items: Sequence[Any], results: list[Any]) -> Exception | None:
+        """Add an answer an item; gives the fault of the disk at which the worker has ended the batch, if any."""
         connection = self._connection
         assert connection is not None  # noqa: S101 -- `begin` has made it
         message = pickle.dumps((task, items))
@@ -217,8 +224,9 @@ class _Worker:
                 content = connection.recv_bytes()
             answer = pickle.loads(content)  # noqa: S301 -- made by our own worker
             if isinstance(answer, Raised):
-                raise answer.error
+                return answer.error
             results.append(answer)
+        return None
 
     def _bury(self) -> str:
         """Take a dead process away, or one that is of no further use, and say what it died of."""
@@ -231,8 +239,7 @@ class _Worker:
         try:
             process.wait(_JOIN_SECONDS / 10)
         except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+            _kill(process)
         by_signal = {-signal.SIGALRM: TOO_LONG, -signal.SIGKILL: KILLED}
         return by_signal.get(process.returncode, CRASHED)
 
@@ -242,5 +249,11 @@ class _Worker:
             self._closed = True
             process = self._process
         if process is not None:
-            process.kill()
-            process.wait()
+            _kill(process)
+
+
+def _kill(process: "subprocess.Popen[bytes]") -> None:
+    """End a process; one that waits for a dead disk cannot be ended, and is not waited for either."""
+    process.kill()
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        process.wait(_JOIN_SECONDS)

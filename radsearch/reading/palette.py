@@ -60,16 +60,24 @@ def read_palette(header: Dataset) -> Palette:
 
 
 def _table(header: Dataset, colour: str, entries: int, bits: int) -> Pixels:
+    """One table, in words where it has as many: the depth that a descriptor states is not always the real one."""
     keyword = f"{colour}PaletteColorLookupTableData"
-    segmented = f"Segmented{keyword}"
-    stored: bytes = header[segmented if segmented in header else keyword].value
-    wide = bits > _BYTE or (segmented not in header and len(stored) >= 2 * entries)
-    words = np.dtype(("<" if is_little_endian(header) else ">") + ("u2" if wide else "u1"))
-    values = np.frombuffer(stored[: len(stored) // words.itemsize * words.itemsize], dtype=words)
-    table = np.array(_expanded(values.tolist(), entries, word_bytes=words.itemsize)) if segmented in header else values
+    is_segmented = f"Segmented{keyword}" in header
+    element = header[f"Segmented{keyword}" if is_segmented else keyword]
+    stored: bytes = element.value
+    wide = bits > _BYTE if is_segmented else len(stored) >= 2 * entries
+    big_endian = not is_little_endian(header)
+    if wide:
+        words = np.frombuffer(stored[: len(stored) // 2 * 2], dtype=">u2" if big_endian else "<u2")
+    else:
+        words = np.frombuffer(stored, dtype=np.uint8)
+        if big_endian and element.VR == "OW":  # bytes of words, high byte first
+            words = words[: words.size // 2 * 2].reshape(-1, 2)[:, ::-1].reshape(-1)
+    word_bytes = words.dtype.itemsize
+    table = np.array(_expanded(words.tolist(), entries, word_bytes=word_bytes)) if is_segmented else words
     if table.size < entries:
         raise UnreadableImageError("damaged header")
-    return table[:entries].astype(np.uint16 if bits > _BYTE else np.uint8)
+    return table[:entries].astype(f"u{word_bytes}")
 
 
 def _expanded(segments: list[int], most: int, *, word_bytes: int) -> list[int]:

@@ -74,6 +74,8 @@ def _shaped(values: Pixels, like: FrameFormat) -> Pixels:
 
 def _unpacked(values: Pixels, like: FrameFormat) -> Pixels:
     """Y1 Y2 Cb Cr for two pixels beside each other -> Y Cb Cr for each (PS3.3 C.7.6.3.1.2)."""
+    if like.columns % 2:
+        raise UnreadableImageError("damaged header")
     pairs = values.reshape(-1, 4)
     both = np.stack([pairs[:, [0, 2, 3]], pairs[:, [1, 2, 3]]], axis=1)
     return both.reshape(like.rows, like.columns, 3)

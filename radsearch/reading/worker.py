@@ -52,7 +52,8 @@ def memory_left() -> float:
     limit, _ = resource.getrlimit(resource.RLIMIT_DATA)
     if limit == resource.RLIM_INFINITY:
         return math.inf
-    held = re.search(r"VmData:\s+(\d+) kB", Path("/proc/self/status").read_text(encoding="ascii"))
+    status = Path("/proc/self/status")
+    held = re.search(r"VmData:\s+(\d+) kB", status.read_text(encoding="ascii")) if status.exists() else None
     return limit - int(held[1]) * 1024 if held else math.inf
 
 
