@@ -17,7 +17,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 from PIL import Image
@@ -59,7 +59,7 @@ def measure_speed(folder: Path, images: int, side: int) -> None:
         settings = Settings(index=str(folder / f"index-{number}"), secret=_SECRET)
         write_pngs(archive, images // _ROUNDS, side, seed=number)
         with begin(Archive(archive), (), settings) as run:
-            (embedder,) = run.ingestion.embedders()
+            embedder = cast("Embedder", run.ingestion.embedding.embedders()[0])  # of several GPUs it would be none
             before = forward_rate(embedder)
             begun = time.perf_counter()
             ingest_all(run.ingestion, lambda run=run: run.archive.files(run.pseudonymizer), lambda: None)  # type: ignore[misc]

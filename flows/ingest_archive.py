@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from prefect.futures import PrefectFuture
 
 _RETRY_DELAYS_SECONDS = [2.0, 10.0, 30.0]
+_MOST_CHUNKS = CHUNKS_IN_FLIGHT + 7  # on a machine with eight GPUs; the run itself says how many it wants
 _PROGRESS_KEY = "ingest-progress"
 _OUTCOMES_KEY = "ingest-outcomes"
 _SUMMARY_KEY = "ingest-summary"
@@ -59,7 +60,7 @@ def ingest_chunk(ingestion: Ingestion, chunk: Chunk, number: int) -> int:  # noq
 
 @flow(
     name="ingest-archive",
-    task_runner=ThreadPoolTaskRunner(max_workers=CHUNKS_IN_FLIGHT),  # type: ignore[arg-type]  # typed for one result type
+    task_runner=ThreadPoolTaskRunner(max_workers=_MOST_CHUNKS),  # type: ignore[arg-type]  # typed for one result type
     persist_result=False,
     validate_parameters=True,
 )
@@ -103,7 +104,7 @@ def _run_chunks(run: Run) -> None:
     for chunks in run.ingestion.passes(lambda: run.archive.files(run.pseudonymizer)):
         for chunk in chunks:
             under_way.append(ingest_chunk.submit(run.ingestion, chunk, chunk.number))
-            if len(under_way) >= CHUNKS_IN_FLIGHT:
+            if len(under_way) >= run.ingestion.chunks_in_flight:
                 settle()
         while under_way:
             settle()

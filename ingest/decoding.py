@@ -9,8 +9,8 @@ from typing import TypeVar
 
 from ingest.sources import SourceFile
 from radsearch.index.schema import Payload, payload_of
+from radsearch.models import Preprocessing
 from radsearch.models.preprocessing import prepare
-from radsearch.models.table import Preprocessing
 from radsearch.privacy import Pseudonymizer
 from radsearch.reading import ALL_FRAMES, FrameChoice, identify, read
 from radsearch.reading.isolation import Refusal, renew_time_limit
@@ -18,6 +18,8 @@ from radsearch.rendering import render
 from radsearch.study import FileIdentity, Picture
 
 _READ_TRIES = 3
+# Larger pictures are resized in the worker: on their way they would take more time and memory than that.
+_TRAVELLING_BYTES = 1 << 20
 _READ_PAUSE_SECONDS = 0.5
 _Result = TypeVar("_Result")
 _FINAL_FAULTS = {errno.ENOENT: "file is missing", errno.EACCES: "no permission to read the file"}
@@ -33,11 +35,16 @@ class Identified:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class DecodedImage:
-    """One frame, ready for the models: squares by preprocessing, and its payload but for `models`."""
+    """One frame, ready for the models, and its payload but for `models`.
+
+    squares: by preprocessing, what the models look at. picture: the frame as rendered, where the models' device is to
+    resize it; there are no squares then.
+    """
 
     id: str
     payload: Payload
     squares: dict[Preprocessing, Picture]
+    picture: Picture | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,11 +57,12 @@ class DecodeJob:
 
 @dataclass(frozen=True, slots=True)
 class WorkOrder:
-    """What every worker needs to know."""
+    """What every worker needs to know; `pictures_travel` to the models' device, to be resized there."""
 
     pseudonymizer: Pseudonymizer
     preprocessings: tuple[Preprocessing, ...]
     choice: FrameChoice = ALL_FRAMES
+    pictures_travel: bool = False
 
 
 def identify_file(order: WorkOrder, file: SourceFile) -> Identified | Refusal:
@@ -82,8 +90,12 @@ def _decode(order: WorkOrder, job: DecodeJob) -> list[DecodedImage]:
         image = replace(read_image, facts=facts)
         picture = render(image)
         payload = payload_of(image, content=identity.content, described=job.identified.described, models=())
-        squares = {how: prepare(picture, how) for how in order.preprocessings}
-        decoded.append(DecodedImage(order.pseudonymizer.point_id(identity.instance, image.frame), payload, squares))
+        point = order.pseudonymizer.point_id(identity.instance, image.frame)
+        if order.pictures_travel and picture.nbytes <= _TRAVELLING_BYTES:
+            decoded.append(DecodedImage(point, payload, {}, picture))
+        else:
+            squares = {how: prepare(picture, how) for how in order.preprocessings}
+            decoded.append(DecodedImage(point, payload, squares))
     return decoded
 
 

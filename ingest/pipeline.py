@@ -4,14 +4,13 @@ Memory is bounded: a few chunks of files are on their way at any time, each with
 Decoding (worker processes), embedding (one chunk's thread) and writing (another's) overlap.
 """
 
-import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from itertools import islice
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import Self
 
 from ingest.decoding import (
     DecodedImage,
@@ -21,27 +20,26 @@ from ingest.decoding import (
     decode_file,
     identify_file,
 )
+from ingest.embedding import Embedding
 from ingest.planning import Job, plan, stored_of
 from ingest.report import Accounts, FileOutcome
 from ingest.sources import SourceFile
-from radsearch.errors import EmbeddingError
+from radsearch.errors import EmbeddingError, OutOfDeviceMemoryError
 from radsearch.index import Index, IndexedImage
 from radsearch.models import ModelSpec
+from radsearch.models.devices import expected_gpus
 from radsearch.privacy import Pseudonymizer
 from radsearch.reading import choice_of
 from radsearch.reading.isolation import IsolatedPool, Refusal, limits_of
 from radsearch.settings import Settings, usable_cores
 
-if TYPE_CHECKING:
-    from radsearch.models.base import Embedder
-
 CHUNK_FILES = 256  # files that are embedded and written together; also what one Prefect task takes
-CHUNKS_IN_FLIGHT = 3  # one decodes, one embeds, one is written
+CHUNKS_IN_FLIGHT = 3  # one decodes, one embeds, one is written; one more for each further GPU
 _IDENTIFY_FILES = 64
 _IDENTIFY_AHEAD = 4
 _DECODE_FILES = 8
 _DECODE_BYTES = 32 << 20
-_EMBED_IMAGES = 64
+_NO_VECTOR = "the model gave no usable vector"
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,17 +58,16 @@ class Ingestion:
     ) -> None:
         self.accounts = Accounts()
         self._index = index
-        self._models = tuple(models)
         self._wanted = frozenset(model.name for model in models)
-        self._settings = settings
         self._pseudonymizer = pseudonymizer
         preprocessings = tuple(dict.fromkeys(model.preprocessing for model in models))
         workers = settings.workers or max(1, usable_cores() - 1)
         self._decode_ahead = workers + 1
-        order = WorkOrder(pseudonymizer, preprocessings, choice_of(settings))
+        gpus = expected_gpus(settings.device)
+        self.chunks_in_flight = CHUNKS_IN_FLIGHT + max(0, gpus - 1)
+        order = WorkOrder(pseudonymizer, preprocessings, choice_of(settings), pictures_travel=gpus > 0)
         self._pool = IsolatedPool(order, workers, limits_of(settings))
-        self._loaded: list[Embedder] = []
-        self._loading = threading.Lock()
+        self.embedding = Embedding(models, settings, index)
         self._handed_out = 0
 
     def __enter__(self) -> Self:
@@ -80,6 +77,7 @@ class Ingestion:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._pool.close()
+        self.embedding.close()
         self.accounts.close()
 
     def stop(self) -> None:
@@ -129,7 +127,7 @@ class Ingestion:
                 self.accounts.record([_left_out(job.position, job.decode.source, decoded)])
                 continue
             waiting.append((job, decoded))
-            if sum(len(images) for _, images in waiting) >= _EMBED_IMAGES:
+            if sum(len(images) for _, images in waiting) >= self.embedding.at_once:
                 written += self._store(waiting)
                 waiting = []
         return written + self._store(waiting)
@@ -208,11 +206,13 @@ class Ingestion:
     def _embed_and_write(self, decoded: Sequence[tuple[Job, list[DecodedImage]]]) -> list[FileOutcome]:
         try:
             points = self._embed(decoded)
-        except EmbeddingError:
+        except EmbeddingError as error:
             if len(decoded) > 1:  # find the one that is to blame
                 return [outcome for one in decoded for outcome in self._embed_and_write([one])]
             ((job, _),) = decoded
-            return [_left_out(job.position, job.decode.source, Refusal("the model gave no usable vector"))]
+            memory = isinstance(error, OutOfDeviceMemoryError)
+            reason = "the device has not the memory for the model and one image" if memory else _NO_VECTOR
+            return [_left_out(job.position, job.decode.source, Refusal(reason))]
         stale = [point for job, _ in decoded for point in job.stale]
         if stale:
             self._index.delete(stale)
@@ -223,12 +223,7 @@ class Ingestion:
 
     def _embed(self, decoded: Sequence[tuple[Job, list[DecodedImage]]]) -> list[IndexedImage]:
         images = [(job, image) for job, of_file in decoded for image in of_file]
-        vectors = {
-            embedder.spec.name: embedder.embed_prepared(
-                [image.squares[embedder.spec.preprocessing] for _, image in images]
-            )
-            for embedder in self.embedders()
-        }
+        vectors = self.embedding.vectors_of([image for _, image in images])
         return [
             IndexedImage(
                 id=image.id,
@@ -242,37 +237,16 @@ class Ingestion:
             for number, (job, image) in enumerate(images)
         ]
 
-    def embedders(self) -> list["Embedder"]:
-        """The models, loaded when the first picture needs them: a run with nothing to do loads none."""
-        with self._loading:
-            if not self._loaded:
-                from radsearch.models.base import load_model
-
-                settings = self._settings
-                loaded = [
-                    load_model(
-                        model,
-                        models_folder=settings.models_folder,
-                        device=settings.device,
-                        batch=settings.batch_size,
-                    )
-                    for model in self._models
-                ]
-                for embedder in loaded:
-                    self._index.check(embedder.fingerprint)
-                self._loaded = loaded
-            return self._loaded
-
 
 def ingest_all(ingestion: Ingestion, files: Callable[[], Iterable[SourceFile]], progress: Callable[[], None]) -> None:
-    """Run the whole pipeline in this process, `CHUNKS_IN_FLIGHT` chunks at a time."""
+    """Run the whole pipeline in this process, a few chunks at a time."""
     under_way: set[Future[int]] = set()
-    with ThreadPoolExecutor(CHUNKS_IN_FLIGHT) as threads:
+    with ThreadPoolExecutor(ingestion.chunks_in_flight) as threads:
         try:
             for chunks in ingestion.passes(lambda: _telling(files(), progress)):
                 for chunk in chunks:
                     under_way.add(threads.submit(ingestion.ingest_chunk, chunk))
-                    if len(under_way) >= CHUNKS_IN_FLIGHT:
+                    if len(under_way) >= ingestion.chunks_in_flight:
                         under_way = _settle(under_way, progress)
                 while under_way:
                     under_way = _settle(under_way, progress)

@@ -1,7 +1,7 @@
 """One ingest from end to end: what `python -m ingest` and the Prefect flow share."""
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,10 +9,11 @@ from pathlib import Path
 from ingest.pipeline import Ingestion
 from ingest.report import Summary, summarise, write_report
 from ingest.sources import Archive
-from radsearch.errors import SettingsError
+from radsearch.errors import IndexMissingError, SettingsError
 from radsearch.index import Index, open_index
-from radsearch.models import find_model, fingerprint_of
-from radsearch.models.weights import find_weights
+from radsearch.models import ModelSpec, find_model
+from radsearch.models.identity import fingerprint_for
+from radsearch.models.weights import Weights, find_weights
 from radsearch.privacy import Pseudonymizer, load_pseudonymizer
 from radsearch.settings import Settings
 from radsearch.study import Fingerprint
@@ -52,14 +53,30 @@ def begin(archive: Archive, models: Sequence[str], settings: Settings) -> Iterat
         RadSearchError: an unknown model, missing weights, a busy or foreign index.
     """
     begun = time.monotonic()
-    specs = [find_model(name) for name in dict.fromkeys(models or (settings.model,))]
-    fingerprints = tuple(fingerprint_of(spec, find_weights(spec, settings.models_folder)) for spec in specs)
+    specs = [find_model(name, settings.settings_folder) for name in dict.fromkeys(models or (settings.model,))]
+    weights = [find_weights(spec, settings.models_folder) for spec in specs]
     pseudonymizer = load_pseudonymizer(secret=settings.secret, secret_file=settings.secret_file.expanduser())
     _first_file(archive, pseudonymizer)
-    with open_index(settings, create_for=fingerprints) as index:
+    with _open(settings, specs, weights) as index:
+        fingerprints = _fingerprints(settings, specs, weights, index.card.models)
         index.admit(fingerprints, pseudonymizer.check)
         with Ingestion(index, specs, settings, pseudonymizer) as ingestion:
             yield Run(archive, ingestion, index, pseudonymizer, fingerprints, begun)
+
+
+def _open(settings: Settings, specs: Sequence[ModelSpec], weights: Sequence[Weights]) -> Index:
+    try:
+        return open_index(settings)
+    except IndexMissingError:
+        return open_index(settings, create_for=_fingerprints(settings, specs, weights, {}))
+
+
+def _fingerprints(
+    settings: Settings, specs: Sequence[ModelSpec], weights: Sequence[Weights], held: Mapping[str, Fingerprint]
+) -> tuple[Fingerprint, ...]:
+    return tuple(
+        fingerprint_for(spec, place, settings, held.get(spec.name)) for spec, place in zip(specs, weights, strict=True)
+    )
 
 
 def _first_file(archive: Archive, pseudonymizer: Pseudonymizer) -> None:

@@ -29,6 +29,10 @@ class EmbeddingError(RadSearchError):
     """A model gave something that is no usable vector."""
 
 
+class OutOfDeviceMemoryError(EmbeddingError):
+    """The device has not the memory for even one image of a model."""
+
+
 class IndexMissingError(RadSearchError):
     """There is no index at the given place, or what is there is none."""
 
@@ -76,14 +80,19 @@ class UnknownNameError(RadSearchError):
     def __init__(self, kind: str, name: str, known: Iterable[str], *, where: str = "known are") -> None:
         names = sorted(known)
         lowered = {known_name.lower(): known_name for known_name in names}
-        nearest = difflib.get_close_matches(name.lower(), lowered, n=1, cutoff=0.5)
-        suggestion = f" (did you mean {lowered[nearest[0]]!r}?)" if nearest else ""
+        alike = difflib.get_close_matches(name.lower(), lowered, n=len(lowered) or 1, cutoff=0.5)
+        nearest = min(alike, key=lambda known_name: (-_likeness(name.lower(), known_name), known_name), default=None)
+        suggestion = f" (did you mean {lowered[nearest]!r}?)" if nearest else ""
         listed = ", ".join(names) if names else "none"
         super().__init__(f"unknown {kind} {name!r}{suggestion}; {where}: {listed}")
 
     def __reduce__(self) -> tuple[object, ...]:
         """Keep the whole message when the error crosses from a worker process."""
         return (RadSearchError, self.args)
+
+
+def _likeness(name: str, known_name: str) -> float:
+    return difflib.SequenceMatcher(None, known_name, name).ratio()
 
 
 def no_such_frame(frames: int, number: int) -> str:

@@ -7,7 +7,7 @@ import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
@@ -24,6 +24,7 @@ from radsearch.study import XR_CODES, Facts, Hit, SearchFilter, Vectors
 
 if TYPE_CHECKING:
     from radsearch.models.base import Embedder
+    from radsearch.models.spec import Precision
 
 _CHECKED_FIELDS = ("modality", "region", "pathology", "dataset")
 
@@ -110,11 +111,24 @@ class Searcher:
 
     def by_text(self, text: str, wanted: Wanted) -> list[Hit]:
         """The images nearest to a text, by models that read text. Raises EmbeddingError where one does not."""
-        if not text.strip():
+        return self._by_words(text, wanted, lambda embedder: embedder.embed_texts([text])[0])
+
+    def by_finding(self, finding: str, wanted: Wanted) -> list[Hit]:
+        """As `by_text`, for a finding: the mean over several ways to say that a picture shows it.
+
+        Where the filter leaves one modality or one region, it is said with them ("a chest X-ray showing ...").
+        """
+        modality, region = (_only(values) for values in (wanted.where.modality, wanted.where.region))
+        return self._by_words(
+            finding, wanted, lambda embedder: embedder.embed_finding(finding, modality=modality, region=region)[0]
+        )
+
+    def _by_words(self, words: str, wanted: Wanted, vector_of: Callable[["Embedder"], Vectors]) -> list[Hit]:
+        if not words.strip():
             raise NothingToSearchError("the text to search for is empty")
         models = self._models(wanted)
         self.check_filter(wanted.where)
-        vectors = {name: self._embedder(name).embed_texts([text])[0] for name in models}
+        vectors = {name: vector_of(self._embedder(name)) for name in models}
         return self._index.nearest(vectors, wanted.where, wanted.limit)
 
     def check_filter(self, where: SearchFilter) -> None:
@@ -137,7 +151,7 @@ class Searcher:
         names = tuple(dict.fromkeys(wanted.models)) or self._default_models()
         for name in names:
             if name not in self._index.card.models:
-                find_model(name)  # a name that nobody knows is answered with the whole table
+                find_model(name, self._settings.settings_folder)  # an unknown name is answered with the whole table
             self._index.require_model(name)
         return names
 
@@ -151,8 +165,14 @@ class Searcher:
             from radsearch.models.base import load_model
 
             settings = self._settings
-            spec = find_model(name)
-            embedder = load_model(spec, models_folder=settings.models_folder, device=settings.device, batch=1)
+            spec = find_model(name, settings.settings_folder)
+            embedder = load_model(
+                spec,
+                models_folder=settings.models_folder,
+                device=settings.device,
+                batch=1,
+                precision=cast("Precision", self._index.card.models[name].precision),
+            )
             self._index.check(embedder.fingerprint)
             self._loaded[name] = embedder
         return self._loaded[name]
@@ -203,6 +223,10 @@ def rocchio(liked: Vectors, disliked: Vectors | None) -> Vectors:
 
 def _stated(known: Sequence[Facts], read_fact: Callable[[Facts], str | None]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(fact for facts in known if (fact := read_fact(facts)) is not None))
+
+
+def _only(values: Sequence[str]) -> str | None:
+    return values[0] if len(values) == 1 else None
 
 
 def _is_uuid(text: str) -> bool:

@@ -29,6 +29,8 @@ class Settings:
     model: str = DEFAULT_MODEL
     models_folder: Path | None = None
     device: str = "auto"
+    precision: str = "auto"
+    settings_folder: Path = Path("~/.config/radsearch")
     batch_size: int = 0
     workers: int = 0
     secret: str | None = None
@@ -96,6 +98,8 @@ VARIABLES: dict[str, tuple[str, Callable[[str], object]]] = {
     "RADSEARCH_MODEL": ("model", str),
     "RADSEARCH_MODELS": ("models_folder", _path),
     "RADSEARCH_DEVICE": ("device", str),
+    "RADSEARCH_PRECISION": ("precision", str),
+    "RADSEARCH_SETTINGS": ("settings_folder", _path),
     "RADSEARCH_BATCH_SIZE": ("batch_size", int),
     "RADSEARCH_WORKERS": ("workers", int),
     "RADSEARCH_SECRET": ("secret", str),

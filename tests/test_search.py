@@ -23,7 +23,7 @@ from radsearch.errors import (
 )
 from radsearch.index import Index
 from radsearch.index.server import open_collection
-from radsearch.models import MODELS, find_model, fingerprint_of
+from radsearch.models import built_in_models, find_model, fingerprint_of
 from radsearch.models.weights import find_weights
 from radsearch.privacy import Pseudonymizer
 from radsearch.search import Searcher, Wanted, rocchio
@@ -273,7 +273,7 @@ def test_a_text_finds_the_picture_that_it_names(library: Library, write_png: Cal
 
 def test_a_text_for_a_model_without_one_is_answered_with_those_that_have(library: Library) -> None:
     library.ingest("other")
-    speaking = [name for name, spec in MODELS.items() if spec.text]
+    speaking = [name for name, spec in built_in_models().items() if spec.text]
     with pytest.raises(EmbeddingError, match=f"other cannot read text; these can: {', '.join(speaking)}"):
         library.searcher.by_text("left", replace(ALL, models=("other",)))
 

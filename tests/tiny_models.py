@@ -9,9 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from radsearch.models import MODELS, ModelSpec
-from radsearch.models.base import Network
-from radsearch.models.table import Preprocessing
+from radsearch.models import ModelSpec, Preprocessing, built_in_models
+from radsearch.models.network import Network
 from radsearch.models.weights import Weights
 from radsearch.study import Vectors
 
@@ -30,22 +29,24 @@ def add_tiny_model(
     With `text`, "left" and "right" are read as pictures with that half white.
     """
     spec = replace(
-        MODELS["efficientnet-lite0"],
+        built_in_models()["efficientnet-lite0"],
         name=name,
+        config=(),
         library=LIBRARY,
         weights=f"hub:nobody/{name}",
         preprocessing=HOW,
         dimension=DIMENSION,
         text=text,
+        context=8 if text else 0,
     )
     generator = torch.Generator().manual_seed(seed)
     folder = models_folder / name
     folder.mkdir(parents=True)
     torch.save({"weight": torch.randn(DIMENSION, 3 * SIZE * SIZE, generator=generator)}, folder / "weights.pth")
-    loader = ModuleType(f"radsearch.models.{LIBRARY}")
+    loader = ModuleType(f"radsearch.models.loaders.{LIBRARY}")
     loader.load = load
     monkeypatch.setitem(sys.modules, loader.__name__, loader)
-    monkeypatch.setitem(MODELS, name, spec)
+    monkeypatch.setitem(built_in_models(), name, spec)
     return spec
 
 

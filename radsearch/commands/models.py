@@ -1,6 +1,7 @@
 """`radsearch models`: the models that can embed."""
 
 import argparse
+from dataclasses import fields
 from pathlib import Path
 
 from radsearch.commands import settings_of, table
@@ -15,19 +16,32 @@ def add_to(parser: argparse.ArgumentParser) -> None:
     show.set_defaults(run=_models_show)
     fetch = commands.add_parser("fetch", help="download a model's weights")
     fetch.add_argument("name", metavar="NAME")
-    fetch.add_argument("--to", type=Path, metavar="DIR", help="into DIR/NAME, for a host without network")
+    fetch.add_argument("--to", type=Path, metavar="DIR", help="into a folder below DIR, for a host without network")
     fetch.set_defaults(run=_models_fetch)
+    check = commands.add_parser("check", help="load models, embed a test card, compare with what is recorded")
+    check.add_argument("names", nargs="*", metavar="NAME", help="default: all whose weights are here")
+    check.set_defaults(run=_models_check)
 
 
 def _models_list(options: argparse.Namespace) -> int:
-    from radsearch.models import MODELS, weights_are_here
+    from radsearch.models import models_of, weights_are_here
 
     settings = settings_of(options)
-    rows = [("name", "family", "dimension", "text", "licence", "trained on", "weights")]
-    for name, spec in MODELS.items():
-        here = "here" if weights_are_here(spec, settings.models_folder) else "to be fetched"
-        text = "yes" if spec.text else "no"
-        rows.append((name, spec.family, str(spec.dimension), text, spec.licence, ", ".join(spec.trained_on), here))
+    rows = [("name", "family", "dimension", "input", "text", "licence", "trained on", "weights")]
+    for name, spec in models_of(settings.settings_folder).items():
+        here = "here" if weights_are_here(spec, settings.models_folder) else "gated" if spec.gated else "to be fetched"
+        rows.append(
+            (
+                name,
+                spec.family,
+                str(spec.dimension),
+                f"{spec.preprocessing.size} px",
+                "yes" if spec.text else "no",
+                spec.licence,
+                ", ".join(spec.trained_on) or "not stated",
+                here,
+            )
+        )
     print(table(rows))  # noqa: T201
     return 0
 
@@ -35,17 +49,38 @@ def _models_list(options: argparse.Namespace) -> int:
 def _models_show(options: argparse.Namespace) -> int:
     from radsearch.models import find_model
 
-    spec = find_model(options.name)
-    for field in type(spec).__dataclass_fields__:
-        print(f"{field}: {getattr(spec, field)}")  # noqa: T201
+    spec = find_model(options.name, settings_of(options).settings_folder)
+    for record in (spec, spec.preprocessing):
+        for field in fields(record):
+            value = getattr(record, field.name)
+            if field.name != "preprocessing" and value not in {"", ()}:
+                words = ", ".join(str(item) for item in value) if isinstance(value, tuple) else value
+                print(f"{field.name}: {words}")  # noqa: T201
     return 0
 
 
 def _models_fetch(options: argparse.Namespace) -> int:
     from radsearch.models import find_model
-    from radsearch.models.weights import fetch_weights
+    from radsearch.models.fetching import fetch_weights
 
     settings = settings_of(options)
-    place = fetch_weights(find_model(options.name), options.to or settings.models_folder)
-    print(place)  # noqa: T201
+    spec = find_model(options.name, settings.settings_folder)
+    print(fetch_weights(spec, options.to or settings.models_folder))  # noqa: T201
     return 0
+
+
+def _models_check(options: argparse.Namespace) -> int:
+    """0 where all is as it should be, 1 where something is not."""
+    from radsearch.models import find_model, models_of, weights_are_here
+    from radsearch.models.checking import check_model
+
+    settings = settings_of(options)
+    rows = models_of(settings.settings_folder)
+    names = options.names or [name for name, spec in rows.items() if weights_are_here(spec, settings.models_folder)]
+    good = True
+    for spec in [find_model(name, settings.settings_folder) for name in names]:
+        print(spec.name)  # noqa: T201
+        for finding in check_model(spec, settings):
+            good = good and finding.good
+            print(f"  {'ok ' if finding.good else 'BAD'} {finding.what}: {finding.outcome}")  # noqa: T201
+    return 0 if good else 1

@@ -24,7 +24,8 @@ def add_to(parser: argparse.ArgumentParser) -> None:
         help="frame of IMAGE, from 1 (default: the middle one of those that an ingest takes)",
     )
     parser.add_argument("--id", metavar="ID", help="an indexed image")
-    parser.add_argument("--text", help="words, for models that read text")
+    parser.add_argument("--text", help="words as they are, for models that read text")
+    parser.add_argument("--finding", metavar="WORDS", help="a finding, said in several ways, for models that read text")
     _add_repeatable(parser, "--like", "ID", "an indexed image like the wanted ones")
     _add_repeatable(parser, "--unlike", "ID", "an indexed image unlike the wanted ones")
     _add_repeatable(parser, "--model", "NAME", "search by its vectors; several are fused")
@@ -69,6 +70,8 @@ def _search(options: argparse.Namespace) -> int:
             hits = _by_file(searcher, options, wanted)
         elif options.text is not None:
             hits = searcher.by_text(options.text, wanted)
+        elif options.finding is not None:
+            hits = searcher.by_finding(options.finding, wanted)
         else:
             liked = [*([options.id] if options.id else []), *options.like]
             hits = searcher.like(liked, options.unlike, wanted)
@@ -79,9 +82,11 @@ def _search(options: argparse.Namespace) -> int:
 def _check_query(options: argparse.Namespace) -> None:
     """One kind of query at a time."""
     examples = options.id is not None or options.like or options.unlike
-    kinds = [options.image is not None, options.text is not None, bool(examples)]
+    kinds = [options.image is not None, options.text is not None, options.finding is not None, bool(examples)]
     if sum(kinds) != 1:
-        raise RadSearchError("say what to search by: one of IMAGE, --text, or --id / --like (with or without --unlike)")
+        raise RadSearchError(
+            "say what to search by: one of IMAGE, --text, --finding, or --id / --like (with or without --unlike)"
+        )
     if options.k < 1:
         raise RadSearchError("-k is 1 or more")
 

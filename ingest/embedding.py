@@ -1,0 +1,100 @@
+"""Decoded pictures -> vectors, one a model: the models of a run, loaded when the first picture needs them."""
+
+import threading
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Protocol, cast
+
+import numpy as np
+
+from ingest.decoding import DecodedImage
+from radsearch.index import Index
+from radsearch.models import ModelSpec
+from radsearch.settings import Settings
+from radsearch.study import Fingerprint, Picture, Vectors
+
+if TYPE_CHECKING:
+    from radsearch.models.several import DeviceProcesses
+    from radsearch.models.spec import Precision
+
+_LEAST_AT_ONCE = 64
+
+
+class ImageEmbedder(Protocol):
+    """What an ingest needs of a model, on one device or on several."""
+
+    spec: ModelSpec
+    fingerprint: Fingerprint
+    batch: int
+
+    def embed_images(self, pictures: Sequence[Picture]) -> Vectors:
+        """Of pictures as rendered."""
+
+    def embed_prepared(self, squares: Sequence[Picture]) -> Vectors:
+        """Of pictures that went through `prepare`."""
+
+
+class Embedding:
+    """The models of one run, in the precision that the index has of each."""
+
+    def __init__(self, models: Sequence[ModelSpec], settings: Settings, index: Index) -> None:
+        self._models = tuple(models)
+        self._settings = settings
+        self._index = index
+        self._loaded: list[ImageEmbedder] = []
+        self._processes: DeviceProcesses | None = None
+        self._lock = threading.Lock()
+
+    @property
+    def at_once(self) -> int:
+        """How many images to bring at a time, so that every batch of the model is full."""
+        return max([_LEAST_AT_ONCE, *(embedder.batch for embedder in self._loaded)])
+
+    def vectors_of(self, images: Sequence[DecodedImage]) -> dict[str, Vectors]:
+        """(n, dimension) vectors by model. Raises EmbeddingError where a model gives none for one of them."""
+        return {embedder.spec.name: _vectors(embedder, images) for embedder in self.embedders()}
+
+    def embedders(self) -> list[ImageEmbedder]:
+        """The models, loaded when the first picture needs them: a run with nothing to do loads none."""
+        with self._lock:
+            if not self._loaded:
+                loaded = self._load()
+                for embedder in loaded:
+                    self._index.check(embedder.fingerprint)
+                self._loaded = loaded
+            return self._loaded
+
+    def _load(self) -> list[ImageEmbedder]:
+        from radsearch.models.devices import devices_of
+
+        devices = devices_of(self._settings.device)
+        return [self._one(model, devices) for model in self._models]
+
+    def _one(self, model: ModelSpec, devices: Sequence[str]) -> ImageEmbedder:
+        folder, batch = self._settings.models_folder, self._settings.batch_size
+        precision = cast("Precision", self._index.card.models[model.name].precision)
+        if len(devices) == 1:
+            from radsearch.models.base import load_model
+
+            return load_model(model, models_folder=folder, device=devices[0], batch=batch, precision=precision)
+        from radsearch.models.several import DeviceProcesses, ManyDeviceEmbedder
+
+        if self._processes is None:
+            self._processes = DeviceProcesses(devices, folder, batch)
+        return ManyDeviceEmbedder(model, self._processes, folder, precision=precision, batch=batch)
+
+    def close(self) -> None:
+        """End the processes of several devices, where there are any."""
+        if self._processes is not None:
+            self._processes.close()
+
+
+def _vectors(embedder: ImageEmbedder, images: Sequence[DecodedImage]) -> Vectors:
+    vectors = np.empty((len(images), embedder.spec.dimension), np.float32)
+    how = embedder.spec.preprocessing
+    travelled = [place for place, image in enumerate(images) if image.picture is not None]
+    prepared = [place for place, image in enumerate(images) if image.picture is None]
+    if travelled:
+        vectors[travelled] = embedder.embed_images([cast("Picture", images[place].picture) for place in travelled])
+    if prepared:
+        vectors[prepared] = embedder.embed_prepared([images[place].squares[how] for place in prepared])
+    return vectors

@@ -1,0 +1,128 @@
+"""Bring a model's weights here: from the hub at the pinned commit, or from an address whose hash is known."""
+
+import hashlib
+import os
+import shutil
+import urllib.request
+import zipfile
+from pathlib import Path
+
+from radsearch.errors import ModelUnavailableError, RadSearchError
+from radsearch.models.spec import ModelSpec
+from radsearch.models.weights import TEXT_TOWER, find_weights, text_repository, weights_are_here
+
+_WEIGHTS = ("*.safetensors", "*.safetensors.index.json", "pytorch_model.bin")
+_DESCRIPTIONS = ("*.json", "*.txt", "*.model")
+_BLOCK = 1 << 20
+_TIMEOUT_SECONDS = 60
+
+
+def fetch_weights(spec: ModelSpec, models_folder: Path | None) -> Path:
+    """Download a model, into `models_folder` or the hub's own cache; what is here already is not fetched again.
+
+    Raises:
+        ModelUnavailableError: the place cannot be reached or refuses (gated models ask for a login), or what it gives
+            is not what the row says.
+    """
+    if spec.scheme in ("package", "path"):
+        return find_weights(spec, models_folder).place
+    target = models_folder / spec.folder_name if models_folder else None
+    if spec.scheme == "url" and target is None:
+        raise ModelUnavailableError(
+            f"the weights of {spec.name} are not here and need a folder; run: "
+            f"python -m radsearch models fetch {spec.name} --to DIR, and set RADSEARCH_MODELS to DIR"
+        )
+    try:
+        place = _from_hub(spec, target) if spec.scheme == "hub" else _from_address(spec, target or Path())
+        _text_tower(spec, target)
+    except RadSearchError:
+        raise
+    except Exception as error:  # the hub's client raises its own, its transport's and the system's errors
+        raise ModelUnavailableError(_unreachable(spec, error)) from error
+    if not weights_are_here(spec, models_folder):  # without network the hub's client takes what was begun for success
+        raise ModelUnavailableError(_unreachable(spec, FileNotFoundError()))
+    return place
+
+
+def _from_hub(spec: ModelSpec, target: Path | None) -> Path:
+    from huggingface_hub import snapshot_download
+
+    wanted = [*(spec.files or _WEIGHTS), *_DESCRIPTIONS]
+    return Path(snapshot_download(spec.repository, revision=spec.revision, local_dir=target, allow_patterns=wanted))
+
+
+def _text_tower(spec: ModelSpec, target: Path | None) -> None:
+    if not spec.text_tower:
+        return
+    from huggingface_hub import snapshot_download
+
+    repository, revision = text_repository(spec)
+    into = target / TEXT_TOWER if target else None
+    snapshot_download(repository, revision=revision, local_dir=into, allow_patterns=list(_DESCRIPTIONS))
+
+
+def _from_address(spec: ModelSpec, target: Path) -> Path:
+    """A file of a known hash, unpacked where it is a ZIP archive (only the files that the row names)."""
+    if all((target / name).is_file() for name in spec.files):
+        return target
+    if not spec.repository.startswith("https://"):
+        raise ModelUnavailableError(f"the address of {spec.name} is not https: {spec.repository}")
+    target.mkdir(parents=True, exist_ok=True)
+    half = target / f".fetched.{os.getpid()}"
+    try:
+        _download(spec, half)
+        if spec.repository.endswith(".zip"):
+            _unpack(spec, half, target)
+        else:
+            half.replace(target / spec.files[0])
+    finally:
+        half.unlink(missing_ok=True)
+    return target
+
+
+def _download(spec: ModelSpec, file: Path) -> None:
+    from tqdm import tqdm
+
+    algorithm, _, wanted = spec.revision.partition(":")
+    digest = hashlib.new(algorithm, usedforsecurity=False)
+    with urllib.request.urlopen(spec.repository, timeout=_TIMEOUT_SECONDS) as answer, file.open("wb") as stream:  # noqa: S310 -- https, checked above
+        size = int(answer.headers.get("Content-Length") or 0)
+        with tqdm(total=size or None, unit="B", unit_scale=True, desc=spec.name) as bar:
+            while block := answer.read(_BLOCK):
+                stream.write(block)
+                digest.update(block)
+                bar.update(len(block))
+    if digest.hexdigest() != wanted:
+        raise ModelUnavailableError(
+            f"what {spec.repository} gave is not the pinned file of {spec.name}: its {algorithm} is "
+            f"{digest.hexdigest()}, not {wanted}; it was thrown away"
+        )
+
+
+def _unpack(spec: ModelSpec, archive: Path, target: Path) -> None:
+    """Members are found by their last name and written under the row's own: no path of the archive is followed."""
+    with zipfile.ZipFile(archive) as opened:
+        members = {Path(member.filename).name: member for member in opened.infolist() if not member.is_dir()}
+        for name in spec.files:
+            if name not in members:
+                raise ModelUnavailableError(f"the archive of {spec.name} holds no {name}")
+            half = target / f".unpacked.{os.getpid()}"
+            with opened.open(members[name]) as source, half.open("wb") as stream:
+                shutil.copyfileobj(source, stream, _BLOCK)
+            half.replace(target / name)
+
+
+def _unreachable(spec: ModelSpec, error: Exception) -> str:
+    kind = type(error).__name__
+    if spec.gated and kind in ("GatedRepoError", "RepositoryNotFoundError", "HfHubHTTPError"):
+        page = f"https://huggingface.co/{spec.repository}"
+        return (
+            f"{spec.name} is gated: accept its terms at {page}, make a token there, and run: "
+            f"HF_TOKEN=... python -m radsearch models fetch {spec.name} --to DIR"
+        )
+    place = "the hub" if spec.scheme == "hub" else spec.repository
+    return (
+        f"the weights of {spec.name} are not here and {place} could not be reached ({kind}); "
+        f"on a connected host run: python -m radsearch models fetch {spec.name} --to DIR, "
+        f"copy DIR here and set RADSEARCH_MODELS to it"
+    )

@@ -1,0 +1,104 @@
+"""Loader for the models of open_clip, from a folder in the hub's own format."""
+
+import json
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import open_clip
+import torch
+
+from radsearch.errors import ModelUnavailableError
+from radsearch.models.network import Network
+from radsearch.models.spec import ModelSpec
+from radsearch.models.weights import TEXT_TOWER, Weights
+
+_POOLING = "image features"
+_CONFIG = "open_clip_config.json"
+_USUAL_FILES = ("open_clip_model.safetensors", "open_clip_pytorch_model.safetensors", "open_clip_pytorch_model.bin")
+
+
+def load(spec: ModelSpec, weights: Weights) -> Network:
+    """Take the image features after the projection; texts go through the model's own tokenizer.
+
+    Raises:
+        ModelUnavailableError: open_clip warned of something, for instance of weights that are missing; or the text
+            tower is described in another repository which the row does not name.
+    """
+    if spec.pooling != _POOLING:
+        raise ModelUnavailableError(f"{spec.name} has no pooling {spec.pooling!r} in open_clip; there is: {_POOLING}")
+    tower = _text_tower(spec, weights)
+    with _alone(_checkpoint(spec, weights), weights) as folder, _WarningsAreErrors(spec):
+        model = open_clip.create_model(f"local-dir:{folder}", precision="fp32", weights_only=True, **tower)
+    return Network(model, model.encode_image, _texts(model, weights) if spec.text else None)
+
+
+def _text_tower(spec: ModelSpec, weights: Weights) -> dict[str, Any]:
+    """Have a text tower that another repository describes be built from here, with the numbers of these weights."""
+    config = json.loads((weights.place / _CONFIG).read_text(encoding="utf-8"))["model_cfg"]["text_cfg"]
+    if "hf_model_name" not in config:
+        return {}
+    folder = weights.text or weights.place / TEXT_TOWER
+    if not (folder / "config.json").is_file():
+        name = config["hf_model_name"]
+        raise ModelUnavailableError(
+            f'the text tower of {spec.name} is described by {name}: its row needs text_tower = "{name}@COMMIT", '
+            f"or the folder of its weights a folder {TEXT_TOWER!r} with that description (config.json)"
+        )
+    return {"text_cfg": {**config, "hf_model_name": str(folder), "hf_model_pretrained": False}}
+
+
+def _checkpoint(spec: ModelSpec, weights: Weights) -> Path:
+    """The one file to load: what the fingerprint covers, and nothing else that lies in the folder."""
+    if len(weights.files) == 1:
+        return weights.files[0]
+    names = {file.name: file for file in weights.files}
+    for usual in _USUAL_FILES:
+        if usual in names:
+            return names[usual]
+    raise ModelUnavailableError(
+        f"{spec.name} has several weights ({', '.join(names)}): its row has to name one in files"
+    )
+
+
+@contextmanager
+def _alone(checkpoint: Path, weights: Weights) -> Iterator[Path]:
+    """A folder with that checkpoint only: open_clip chooses by an order of its own where there are several."""
+    name = _USUAL_FILES[0] if checkpoint.suffix == ".safetensors" else _USUAL_FILES[-1]
+    with TemporaryDirectory() as folder:
+        (Path(folder) / _CONFIG).symlink_to((weights.place / _CONFIG).absolute())
+        (Path(folder) / name).symlink_to(checkpoint.absolute())
+        yield Path(folder)
+
+
+def _texts(model: Any, weights: Weights) -> Callable[[list[str]], torch.Tensor]:
+    tokenizer = open_clip.get_tokenizer(f"local-dir:{weights.place}")
+
+    def texts(batch: list[str]) -> torch.Tensor:
+        features: torch.Tensor = model.encode_text(tokenizer(batch).to(next(model.parameters()).device))
+        return features
+
+    return texts
+
+
+class _WarningsAreErrors(logging.Handler):
+    """open_clip only warns when weights are missing, and goes on with random ones; or when the activation is wrong."""
+
+    def __init__(self, spec: ModelSpec) -> None:
+        super().__init__(logging.WARNING)
+        self._spec = spec
+        self._said: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._said.append(record.getMessage())
+
+    def __enter__(self) -> None:
+        logging.getLogger().addHandler(self)
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        logging.getLogger().removeHandler(self)
+        if kind is None and self._said:
+            raise ModelUnavailableError(f"{self._spec.name} was refused, as open_clip warned: {'; '.join(self._said)}")
