@@ -340,6 +340,20 @@ def test_code_that_a_folder_brings_is_not_run(case_of: Cases, tmp_path: Path, mo
     assert not trace.exists()
 
 
+def test_code_of_a_tokenizer_is_not_run_though_the_configuration_allows_it(case_of: Cases, tmp_path: Path) -> None:
+    spec, trace = copied(case_of(cases.open_clip_siglip), tmp_path), tmp_path / "trace"
+    (spec.folder / "mine.py").write_text(f"open({str(trace)!r}, 'w')\nclass Mine: pass\n", encoding="utf-8")
+    asked = json.loads((spec.folder / "tokenizer_config.json").read_text(encoding="utf-8"))
+    asked |= {"tokenizer_class": "Mine", "auto_map": {"AutoTokenizer": ["mine.Mine", "mine.Mine"]}}
+    write_json(spec.folder / "tokenizer_config.json", asked)
+    config = json.loads((spec.folder / "open_clip_config.json").read_text(encoding="utf-8"))
+    config["model_cfg"]["text_cfg"]["tokenizer_kwargs"] = {"trust_remote_code": True}
+    write_json(spec.folder / "open_clip_config.json", config)
+    with pytest.raises(ValueError, match="custom code"):
+        loaded(spec)
+    assert not trace.exists()
+
+
 @every([cases.clip, cases.siglip, cases.open_clip_text_tower, cases.timm_vit])
 def test_loading_and_embedding_ask_nobody(case_of: Cases, builder: Builder, monkeypatch: pytest.MonkeyPatch) -> None:
     spec = case_of(builder).spec

@@ -5,6 +5,7 @@ from dataclasses import fields
 from pathlib import Path
 
 from radsearch.commands import settings_of, table
+from radsearch.errors import ModelUnavailableError
 
 
 def add_to(parser: argparse.ArgumentParser) -> None:
@@ -80,7 +81,11 @@ def _models_check(options: argparse.Namespace) -> int:
     good = True
     for spec in [find_model(name, settings.settings_folder) for name in names]:
         print(spec.name)  # noqa: T201
-        for finding in check_model(spec, settings):
-            good = good and finding.good
-            print(f"  {'ok ' if finding.good else 'BAD'} {finding.what}: {finding.outcome}")  # noqa: T201
+        try:
+            for finding in check_model(spec, settings):
+                good = good and finding.good
+                print(f"  {'ok ' if finding.good else 'BAD'} {finding.what}: {finding.outcome}")  # noqa: T201
+        except ModelUnavailableError as error:
+            good = False
+            print(f"  BAD {error}")  # noqa: T201
     return 0 if good else 1

@@ -5,6 +5,7 @@ network; of the models whose weights come in a Python package it comes with rads
 """
 
 import base64
+import errno
 import json
 from dataclasses import dataclass
 from importlib import resources
@@ -50,8 +51,7 @@ def recorded(spec: ModelSpec, weights: Weights) -> Record | None:
     Raises:
         ModelUnavailableError: the file beside the weights is damaged.
     """
-    ours = json.loads((resources.files("radsearch.models") / _OURS).read_text(encoding="utf-8"))
-    stored = ours.get(spec.name) if spec.scheme == "package" else _beside(weights.place).get(spec.name)
+    stored = _ours().get(spec.name) if spec.scheme == "package" else _beside(weights.place).get(spec.name)
     if stored is None:
         return None
     try:
@@ -69,17 +69,30 @@ def record(spec: ModelSpec, weights: Weights, card: Vectors) -> dict[str, Any]:
 
 
 def remember(spec: ModelSpec, weights: Weights, card: Vectors) -> None:
-    """Store a record beside the weights. Raises OSError where the folder cannot be written."""
+    """Store a record beside the weights.
+
+    Raises:
+        OSError: the folder cannot be written; or it is a Python package, which is no place for it.
+    """
+    if spec.scheme == "package":
+        raise PermissionError(errno.EPERM, "it is a Python package")
     stored = {**_beside(weights.place), spec.name: record(spec, weights, card)}
     half = weights.place / f".{RECORD}"
     half.write_text(json.dumps(stored, indent=1), encoding="utf-8")
     half.replace(weights.place / RECORD)
 
 
+def _ours() -> dict[str, Any]:
+    content = json.loads((resources.files("radsearch.models") / _OURS).read_text(encoding="utf-8"))
+    return cast("dict[str, Any]", content)
+
+
 def _beside(place: Path) -> dict[str, Any]:
     file = place / RECORD
     try:
         stored = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
-    except ValueError as error:
-        raise ModelUnavailableError(f"{file} is damaged; delete it and check again") from error
-    return stored if isinstance(stored, dict) else {}
+    except ValueError:
+        stored = None
+    if not isinstance(stored, dict):
+        raise ModelUnavailableError(f"{file} is damaged; delete it and check again")
+    return stored

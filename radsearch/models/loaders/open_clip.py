@@ -36,9 +36,15 @@ def load(spec: ModelSpec, weights: Weights) -> Network:
     return Network(model, model.encode_image, _texts(model, weights) if spec.text else None)
 
 
+def _text_config(weights: Weights) -> dict[str, Any]:
+    whole = json.loads((weights.place / _CONFIG).read_text(encoding="utf-8"))
+    config: dict[str, Any] = whole["model_cfg"]["text_cfg"]
+    return config
+
+
 def _text_tower(spec: ModelSpec, weights: Weights) -> dict[str, Any]:
     """Have a text tower that another repository describes be built from here, with the numbers of these weights."""
-    config = json.loads((weights.place / _CONFIG).read_text(encoding="utf-8"))["model_cfg"]["text_cfg"]
+    config = _text_config(weights)
     if "hf_model_name" not in config:
         return {}
     folder = weights.text or weights.place / TEXT_TOWER
@@ -75,7 +81,10 @@ def _alone(checkpoint: Path, weights: Weights) -> Iterator[Path]:
 
 
 def _texts(model: Any, weights: Weights) -> Callable[[list[str]], torch.Tensor]:
-    tokenizer = open_clip.get_tokenizer(f"local-dir:{weights.place}")
+    """The configuration may ask for a tokenizer of transformers and pass it arguments, but none that run its code."""
+    foreign = _text_config(weights).get("hf_tokenizer_name")
+    closed = {"local_files_only": True, "trust_remote_code": False} if foreign else {}
+    tokenizer = open_clip.get_tokenizer(f"local-dir:{weights.place}", **closed)
 
     def texts(batch: list[str]) -> torch.Tensor:
         features: torch.Tensor = model.encode_text(tokenizer(batch).to(next(model.parameters()).device))
