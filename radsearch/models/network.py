@@ -57,17 +57,35 @@ def read_tensors(file: Path) -> dict[str, torch.Tensor]:
     return dict(content)
 
 
-def fill(module: torch.nn.Module, tensors: Mapping[str, torch.Tensor], spec: ModelSpec) -> None:
-    """Put a checkpoint into an architecture, every tensor of both.
+def fill(
+    module: torch.nn.Module,
+    tensors: Mapping[str, torch.Tensor],
+    spec: ModelSpec,
+    *,
+    name_in_file: Callable[[str], str] = str,
+) -> None:
+    """Put a checkpoint into an architecture, every tensor of both, in float32.
+
+    Args:
+        module: the architecture; one on the device `meta` takes the tensors over, without a copy.
+        tensors: the checkpoint's, by name.
+        spec: the row, for its name.
+        name_in_file: what a tensor of the architecture is called in the checkpoint.
 
     Raises:
-        ModelUnavailableError: tensors are missing, left over or of another shape; the first few are named.
+        ModelUnavailableError: tensors are missing, left over or of another shape; the first few are named as in it.
     """
     wanted = module.state_dict()
-    misshapen = [key for key in wanted if key in tensors and wanted[key].shape != tensors[key].shape]
-    missing, unexpected = wanted.keys() - tensors.keys(), tensors.keys() - wanted.keys()
+    names = {name_in_file(key): key for key in wanted}
+    misshapen = [name for name, key in names.items() if name in tensors and tensors[name].shape != wanted[key].shape]
+    missing, unexpected = names.keys() - tensors.keys(), tensors.keys() - names.keys()
     refuse_misfits(spec, missing=missing, unexpected=unexpected, misshapen=misshapen)
-    module.load_state_dict(dict(tensors))
+    whole = {key: _whole(tensors[name]) for name, key in names.items()}
+    module.load_state_dict(whole, assign=any(tensor.is_meta for tensor in wanted.values()))
+
+
+def _whole(tensor: torch.Tensor) -> torch.Tensor:
+    return tensor.float() if tensor.is_floating_point() else tensor
 
 
 def refuse_misfits(

@@ -10,7 +10,7 @@ import torch
 from transformers import BertConfig, BertModel, BertTokenizer, SwinConfig, SwinModel
 
 from radsearch.errors import ModelUnavailableError
-from radsearch.models.network import Network, read_tensors, refuse_misfits
+from radsearch.models.network import Network, fill, read_tensors, refuse_misfits
 from radsearch.models.spec import ModelSpec
 from radsearch.models.weights import Weights
 
@@ -40,7 +40,7 @@ def load(spec: ModelSpec, weights: Weights) -> Network:
     tensors = {key: tensor for key, tensor in read_tensors(file).items() if not _NOT_USED.fullmatch(key)}
     folder = weights.text or weights.place
     towers = _Towers(_swin_sizes(tensors, spec), BertConfig.from_pretrained(folder, local_files_only=True), spec)
-    _fill(towers, tensors, spec)
+    fill(towers, tensors, spec, name_in_file=_name_in_file)
     towers.eval()
     tokenise = _tokeniser(folder, towers.words, spec)
     return Network(
@@ -99,16 +99,6 @@ def _swin_sizes(tensors: dict[str, torch.Tensor], spec: ModelSpec) -> SwinConfig
         depths=depths,
         num_heads=tuple(width * 2**stage // _HEAD_WIDTH for stage in range(len(depths))),
     )
-
-
-def _fill(towers: torch.nn.Module, tensors: dict[str, torch.Tensor], spec: ModelSpec) -> None:
-    """As `network.fill`, with messages in the file's own names."""
-    own = towers.state_dict()
-    names = {_name_in_file(key): key for key in own}
-    misshapen = [name for name, key in names.items() if name in tensors and tensors[name].shape != own[key].shape]
-    missing, unexpected = names.keys() - tensors.keys(), tensors.keys() - names.keys()
-    refuse_misfits(spec, missing=missing, unexpected=unexpected, misshapen=misshapen)
-    towers.load_state_dict({key: tensors[name] for name, key in names.items()})
 
 
 def _name_in_file(key: str) -> str:

@@ -11,7 +11,7 @@ from timm.models.davit import DaVit
 from transformers import CLIPTokenizer
 
 from radsearch.errors import ModelUnavailableError
-from radsearch.models.network import Network, read_tensors, refuse_misfits
+from radsearch.models.network import Network, fill, read_tensors, refuse_misfits
 from radsearch.models.spec import ModelSpec
 from radsearch.models.weights import Weights
 
@@ -53,7 +53,7 @@ def load(spec: ModelSpec, weights: Weights) -> Network:
     refuse_misfits(spec, missing={*_STAGES, _WORDS} - tensors.keys(), unexpected=[], misshapen=[])
     with torch.device("meta"):  # no memory and no random numbers for what the file replaces
         towers = _Towers(tensors, spec)
-    _fill(towers, tensors, spec)
+    fill(towers, tensors, spec, name_in_file=_name_in_file)
     towers.eval()
     tokenise = _tokeniser(weights.text or weights.place, len(tensors[_WORDS]), spec)
     return Network(towers, towers.embed_images, lambda texts: towers.embed_tokens(**tokenise(texts)))
@@ -135,16 +135,6 @@ class _TextBlock(torch.nn.Module):
 class _QuickGelu(torch.nn.Module):
     def forward(self, features: torch.Tensor) -> torch.Tensor:
         return features * torch.sigmoid(1.702 * features)
-
-
-def _fill(towers: torch.nn.Module, tensors: dict[str, torch.Tensor], spec: ModelSpec) -> None:
-    """As `network.fill`, with messages in the file's own names; the tensors themselves become the parameters."""
-    own = towers.state_dict()
-    names = {_name_in_file(key): key for key in own}
-    misshapen = [name for name, key in names.items() if name in tensors and tensors[name].shape != own[key].shape]
-    missing, unexpected = names.keys() - tensors.keys(), tensors.keys() - names.keys()
-    refuse_misfits(spec, missing=missing, unexpected=unexpected, misshapen=misshapen)
-    towers.load_state_dict({key: tensors[name].float() for name, key in names.items()}, assign=True)
 
 
 def _name_in_file(key: str) -> str:

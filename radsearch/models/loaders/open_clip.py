@@ -2,16 +2,14 @@
 
 import json
 import logging
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from pathlib import Path
-from tempfile import TemporaryDirectory
+from collections.abc import Callable
 from typing import Any
 
 import open_clip
 import torch
 
 from radsearch.errors import ModelUnavailableError
+from radsearch.models.loaders.alone import alone
 from radsearch.models.network import Network
 from radsearch.models.spec import ModelSpec
 from radsearch.models.weights import TEXT_TOWER, Weights
@@ -31,7 +29,7 @@ def load(spec: ModelSpec, weights: Weights) -> Network:
     if spec.pooling != _POOLING:
         raise ModelUnavailableError(f"{spec.name} has no pooling {spec.pooling!r} in open_clip; there is: {_POOLING}")
     tower = _text_tower(spec, weights)
-    with _alone(_checkpoint(spec, weights), weights) as folder, _WarningsAreErrors(spec):
+    with alone(spec, weights, _CONFIG, _USUAL_FILES) as folder, _WarningsAreErrors(spec):
         model = open_clip.create_model(f"local-dir:{folder}", precision="fp32", weights_only=True, **tower)
     return Network(model, model.encode_image, _texts(model, weights) if spec.text else None)
 
@@ -55,29 +53,6 @@ def _text_tower(spec: ModelSpec, weights: Weights) -> dict[str, Any]:
             f"or the folder of its weights a folder {TEXT_TOWER!r} with that description (config.json)"
         )
     return {"text_cfg": {**config, "hf_model_name": str(folder), "hf_model_pretrained": False}}
-
-
-def _checkpoint(spec: ModelSpec, weights: Weights) -> Path:
-    """The one file to load: what the fingerprint covers, and nothing else that lies in the folder."""
-    if len(weights.files) == 1:
-        return weights.files[0]
-    names = {file.name: file for file in weights.files}
-    for usual in _USUAL_FILES:
-        if usual in names:
-            return names[usual]
-    raise ModelUnavailableError(
-        f"{spec.name} has several weights ({', '.join(names)}): its row has to name one in files"
-    )
-
-
-@contextmanager
-def _alone(checkpoint: Path, weights: Weights) -> Iterator[Path]:
-    """A folder with that checkpoint only: open_clip chooses by an order of its own where there are several."""
-    name = _USUAL_FILES[0] if checkpoint.suffix == ".safetensors" else _USUAL_FILES[-1]
-    with TemporaryDirectory() as folder:
-        (Path(folder) / _CONFIG).symlink_to((weights.place / _CONFIG).absolute())
-        (Path(folder) / name).symlink_to(checkpoint.absolute())
-        yield Path(folder)
 
 
 def _texts(model: Any, weights: Weights) -> Callable[[list[str]], torch.Tensor]:

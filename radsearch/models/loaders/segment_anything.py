@@ -5,7 +5,7 @@ import re
 import torch
 from transformers import SamVisionConfig, SamVisionModel
 
-from radsearch.models.network import Network, read_tensors, refuse_misfits
+from radsearch.models.network import Network, fill, read_tensors, refuse_misfits
 from radsearch.models.spec import ModelSpec
 from radsearch.models.weights import Weights
 
@@ -39,7 +39,7 @@ def load(spec: ModelSpec, weights: Weights) -> Network:
         if not key.startswith(("prompt_encoder.", "mask_decoder."))
     }
     model = SamVisionModel(_sizes(tensors, spec))
-    _fill(model, tensors, spec)
+    fill(model, tensors, spec, name_in_file=_name_in_file)
     model.eval()
     return Network(model, lambda batch: model(pixel_values=batch).last_hidden_state)
 
@@ -61,16 +61,6 @@ def _sizes(tensors: dict[str, torch.Tensor], spec: ModelSpec) -> SamVisionConfig
         # A layer that attends to the whole map knows the distances between its first and its last row, both ways.
         global_attn_indexes=tuple(sorted(layer for layer, rows in distances.items() if rows == 2 * side - 1)),
     )
-
-
-def _fill(model: torch.nn.Module, tensors: dict[str, torch.Tensor], spec: ModelSpec) -> None:
-    """As `network.fill`, with messages in the checkpoint's own names."""
-    own = model.state_dict()
-    names = {_name_in_file(key): key for key in own}
-    misshapen = [name for name, key in names.items() if name in tensors and tensors[name].shape != own[key].shape]
-    missing, unexpected = names.keys() - tensors.keys(), tensors.keys() - names.keys()
-    refuse_misfits(spec, missing=missing, unexpected=unexpected, misshapen=misshapen)
-    model.load_state_dict({key: tensors[name] for name, key in names.items()})
 
 
 def _name_in_file(key: str) -> str:

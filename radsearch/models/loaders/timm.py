@@ -1,16 +1,14 @@
 """Loader for the models of timm, from a folder in the hub's own format."""
 
 import logging
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from pathlib import Path
-from tempfile import TemporaryDirectory
+from collections.abc import Callable
 from typing import Any
 
 import timm
 import torch
 
 from radsearch.errors import ModelUnavailableError
+from radsearch.models.loaders.alone import alone
 from radsearch.models.network import Network
 from radsearch.models.spec import ModelSpec
 from radsearch.models.weights import Weights
@@ -38,36 +36,13 @@ def load(spec: ModelSpec, weights: Weights) -> Network:
             f"{spec.name} has no pooling {spec.pooling!r} in timm; there are: {', '.join(_POOLINGS)}"
         )
     changes: dict[str, Any] = {key: value for key, value in spec.config if key != "architecture"}
-    with _alone(_checkpoint(spec, weights), weights) as folder, _MisfitsAreErrors(spec):
+    with alone(spec, weights, _CONFIG, _USUAL_FILES) as folder, _MisfitsAreErrors(spec):
         model: Any = timm.create_model(f"local-dir:{folder}", pretrained=True, **changes)
     if spec.pooling == "class token" and getattr(model, "cls_token", None) is None:
         raise ModelUnavailableError(f"{spec.name} has no class token; choose another pooling")
     if spec.pooling != "logits":
         model.reset_classifier(0)
     return Network(model, _POOLINGS[spec.pooling](model))
-
-
-def _checkpoint(spec: ModelSpec, weights: Weights) -> Path:
-    """The one file to load: what the fingerprint covers, and nothing else that lies in the folder."""
-    if len(weights.files) == 1:
-        return weights.files[0]
-    names = {file.name: file for file in weights.files}
-    for usual in _USUAL_FILES:
-        if usual in names:
-            return names[usual]
-    raise ModelUnavailableError(
-        f"{spec.name} has several weights ({', '.join(names)}): its row has to name one in files"
-    )
-
-
-@contextmanager
-def _alone(checkpoint: Path, weights: Weights) -> Iterator[Path]:
-    """A folder with that checkpoint only: timm chooses by an order of its own where there are several."""
-    name = _USUAL_FILES[0] if checkpoint.suffix == ".safetensors" else _USUAL_FILES[-1]
-    with TemporaryDirectory() as folder:
-        (Path(folder) / _CONFIG).symlink_to((weights.place / _CONFIG).absolute())
-        (Path(folder) / name).symlink_to(checkpoint.absolute())
-        yield Path(folder)
 
 
 class _MisfitsAreErrors(logging.Handler):
