@@ -26,7 +26,7 @@ check: $(READY) ## the gate: format, lint, types, import rules, unit tests
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/python -m pytest -m 'not slow'
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m 'not slow'
 
 fix: $(READY) ## let the formatter and the linter mend what they can
 	$(BIN)/ruff check --fix .

@@ -14,7 +14,13 @@ from radsearch.privacy import Pseudonymizer
 from radsearch.settings import Settings
 
 SECRET = "a-secret-for-tests-of-more-than-32-characters"  # noqa: S105 -- protects nothing
+# These import every library of models, which takes longer than their tests: the unit ring does not even collect them.
+HEAVY = {"test_loaders.py", "test_checkpoint_loaders.py", "test_stated.py"}
 CORPUS = Path(__file__).resolve().parents[2] / "shared" / "corpus"
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    return True if config.option.markexpr == "not slow" and collection_path.name in HEAVY else None
 
 
 @pytest.fixture(autouse=True)
@@ -27,6 +33,7 @@ def _own_surroundings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     ]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("RADSEARCH_SECRET", SECRET)
+    monkeypatch.setenv("RADSEARCH_SETTINGS", str(tmp_path / "settings"))
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
 
 
@@ -37,7 +44,13 @@ def pseudonymizer() -> Pseudonymizer:
 
 @pytest.fixture
 def settings(tmp_path: Path) -> Settings:
-    return Settings(index=str(tmp_path / "index"), secret=SECRET, workers=1, busy_wait_seconds=0.5)
+    return Settings(
+        index=str(tmp_path / "index"),
+        secret=SECRET,
+        settings_folder=tmp_path / "settings",
+        workers=1,
+        busy_wait_seconds=0.5,
+    )
 
 
 @pytest.fixture(scope="session")

@@ -28,6 +28,8 @@ from radsearch.models.loaders import medclip, medimageinsight, radimagenet, segm
 from radsearch.models.network import Network
 from radsearch.models.weights import Weights
 
+pytestmark = pytest.mark.slow
+
 Tensors = dict[str, torch.Tensor]
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "no", "left", "lung", "clear", "effusion"]
 LETTERS = "abcdefghijklmnopqrstuvwxyz"

@@ -19,6 +19,8 @@ from radsearch.models.fetching import fetch_weights
 from radsearch.models.weights import find_weights
 
 WEIGHTS = b"the numbers, " * 10_000
+pytestmark = pytest.mark.slow
+
 OTHER_REVISION = "f" * 40
 
 
