@@ -2,16 +2,21 @@
 
 import os
 import signal
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from ingest.pipeline import ingest_all
+from ingest.run import begin
+from ingest.sources import Archive
 from radsearch.errors import EmbeddingError, ModelUnavailableError
 from radsearch.models import built_in_models
 from radsearch.models.base import load_model
-from radsearch.models.several import DeviceProcesses, ManyDeviceEmbedder, embed
+from radsearch.models.several import DeviceProcesses, EmbeddingOrder, ManyDeviceEmbedder, embed
+from radsearch.settings import Settings
 
 SPEC = built_in_models()["efficientnet-lite0"]
 
@@ -41,8 +46,6 @@ class Inline:
     devices = ("cpu",)
 
     def embed(self, work: object) -> object:
-        from radsearch.models.several import EmbeddingOrder
-
         result = embed(EmbeddingOrder("cpu", None, 2), work)
         if isinstance(result, Exception):
             raise result
@@ -60,3 +63,25 @@ def test_weights_that_are_missing_are_said_before_any_process_is_asked(tmp_path:
     nowhere = replace(SPEC, weights=f"path:{tmp_path}")
     with pytest.raises(ModelUnavailableError, match="holds no weights"):
         ManyDeviceEmbedder(nowhere, Inline(), None, precision="float32", batch=2)
+
+
+@pytest.mark.slow
+def test_an_ingest_on_two_devices_gives_the_index_of_one(
+    tmp_path: Path, write_png: Callable[..., Path], settings: Settings
+) -> None:
+    for number in range(9):
+        write_png(f"archive/{number}.png", seed=number)
+    points = []
+    for device in ("cpu", "cpu,cpu"):
+        here = replace(settings, index=str(tmp_path / f"index of {device}"), device=device)
+        with begin(Archive(tmp_path / "archive", dataset="scans"), (), here) as run:
+            ingest_all(run.ingestion, lambda run=run: run.archive.files(run.pseudonymizer), lambda: None)
+            assert run.ingestion.accounts.images() == 9
+            ids = [point.id for point in run.index.having("dataset", ["scans"])]
+            found = run.index.retrieve(ids, vectors_of=["efficientnet-lite0"])
+            points.append({point.id: point.vectors["efficientnet-lite0"] for point in found})
+    first, second = points
+    assert first.keys() == second.keys()
+    assert len(first) == 9
+    for point, vector in first.items():
+        np.testing.assert_allclose(second[point], vector, atol=1e-6)
