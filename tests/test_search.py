@@ -24,6 +24,7 @@ from radsearch.errors import (
 from radsearch.index import Index
 from radsearch.index.server import open_collection
 from radsearch.models import built_in_models, find_model, fingerprint_of
+from radsearch.models.base import Embedder
 from radsearch.models.weights import find_weights
 from radsearch.privacy import Pseudonymizer
 from radsearch.search import Searcher, Wanted, rocchio
@@ -271,6 +272,26 @@ def test_a_text_finds_the_picture_that_it_names(library: Library, write_png: Cal
     assert hit.id == library.id_of(left)
 
 
+@pytest.mark.parametrize(
+    ("where", "said"),
+    [
+        (SearchFilter(), "a radiology image showing left"),
+        (SearchFilter(modality=("XR",), region=("chest",)), "a chest X-ray showing left"),
+        (SearchFilter(modality=("XR", "CR"), region=("chest",)), "a chest radiology image showing left"),
+    ],
+)
+def test_a_finding_is_said_with_the_modality_and_the_region_that_the_filter_leaves(
+    library: Library, monkeypatch: pytest.MonkeyPatch, where: SearchFilter, said: str
+) -> None:
+    heard: list[str] = []
+    embed_texts = Embedder.embed_texts
+    monkeypatch.setattr(Embedder, "embed_texts", lambda self, texts: heard.extend(texts) or embed_texts(self, texts))
+    hits = library.searcher.by_finding("left", Wanted(limit=3, where=where))
+    assert said in heard
+    assert "left" in heard
+    assert hits
+
+
 def test_a_text_for_a_model_without_one_is_answered_with_those_that_have(library: Library) -> None:
     library.ingest("other")
     speaking = [name for name, spec in built_in_models().items() if spec.text]
@@ -281,6 +302,8 @@ def test_a_text_for_a_model_without_one_is_answered_with_those_that_have(library
 def test_an_empty_text_is_an_error(library: Library) -> None:
     with pytest.raises(NothingToSearchError, match="text"):
         library.searcher.by_text("  ", ALL)
+    with pytest.raises(NothingToSearchError, match="text"):
+        library.searcher.by_finding("", ALL)
 
 
 @pytest.mark.parametrize(

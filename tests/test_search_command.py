@@ -178,6 +178,8 @@ def test_search_by_id_and_by_examples(run: Run, archive: Path, id_of: Callable[[
     [
         ([], ["say what to search by"]),
         (["--text", "lung", "--id", "x"], ["say what to search by"]),
+        (["--text", "lung", "--finding", "effusion"], ["say what to search by"]),
+        (["--finding", "effusion"], ["tiny cannot read text; these can: biomedclip"]),
         (["--unlike", "6a1c7e6e-0000-4000-8000-000000000000"], ["at least one that is liked"]),
         (["--id", "6a1c7e6e-0000-4000-8000-000000000000"], ["no indexed image 6a1c7e6e"]),
         (["--id", "a.png"], ["is no id of an indexed image"]),
