@@ -1,13 +1,13 @@
 """Decoded pictures -> vectors, one a model: the models of a run, loaded when the first picture needs them."""
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Protocol, cast
 
 import numpy as np
 
 from ingest.decoding import DecodedImage
-from radsearch.index import Index
+from radsearch.errors import ModelUnavailableError
 from radsearch.models import ModelSpec
 from radsearch.settings import Settings
 from radsearch.study import Fingerprint, Picture, Vectors
@@ -32,14 +32,19 @@ class ImageEmbedder(Protocol):
     def embed_prepared(self, squares: Sequence[Picture]) -> Vectors:
         """Of pictures that went through `prepare`."""
 
+    def probe(self) -> Vectors:
+        """Of the test card; raises ModelUnavailableError where the row does not fit its model."""
+
 
 class Embedding:
-    """The models of one run, in the precision that the index has of each."""
+    """The models of one run, each in the precision of its fingerprint."""
 
-    def __init__(self, models: Sequence[ModelSpec], settings: Settings, index: Index) -> None:
+    def __init__(
+        self, models: Sequence[ModelSpec], settings: Settings, fingerprints: Mapping[str, Fingerprint]
+    ) -> None:
         self._models = tuple(models)
         self._settings = settings
-        self._index = index
+        self._fingerprints = fingerprints
         self._loaded: list[ImageEmbedder] = []
         self._processes: DeviceProcesses | None = None
         self._lock = threading.Lock()
@@ -57,21 +62,25 @@ class Embedding:
         """The models, loaded when the first picture needs them: a run with nothing to do loads none."""
         with self._lock:
             if not self._loaded:
-                loaded = self._load()
-                for embedder in loaded:
-                    self._index.check(embedder.fingerprint)
-                self._loaded = loaded
+                self._loaded = self._load()
             return self._loaded
 
     def _load(self) -> list[ImageEmbedder]:
         from radsearch.models.devices import devices_of
 
         devices = devices_of(self._settings.device)
-        return [self._one(model, devices) for model in self._models]
+        loaded = [self._one(model, devices) for model in self._models]
+        for embedder in loaded:
+            embedder.probe()
+            wanted = self._fingerprints[embedder.spec.name]
+            if embedder.fingerprint != wanted:  # somebody replaced the weights in these seconds
+                differences = "; ".join(wanted.differences(embedder.fingerprint))
+                raise ModelUnavailableError(f"{embedder.spec.name} has changed since this run began: {differences}")
+        return loaded
 
     def _one(self, model: ModelSpec, devices: Sequence[str]) -> ImageEmbedder:
         folder, batch = self._settings.models_folder, self._settings.batch_size
-        precision = cast("Precision", self._index.card.models[model.name].precision)
+        precision = cast("Precision", self._fingerprints[model.name].precision)
         if len(devices) == 1:
             from radsearch.models.base import load_model
 

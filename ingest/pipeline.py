@@ -54,8 +54,15 @@ class Ingestion:
     """One run over one archive. Use it as a context manager; `chunks` and `ingest_chunk` share its workers."""
 
     def __init__(
-        self, index: Index, models: Sequence[ModelSpec], settings: Settings, pseudonymizer: Pseudonymizer
+        self,
+        index: Index,
+        models: Sequence[ModelSpec],
+        settings: Settings,
+        pseudonymizer: Pseudonymizer,
+        *,
+        embedding: Embedding | None = None,
     ) -> None:
+        """Args: embedding: of the same models, where it is there already."""
         self.accounts = Accounts()
         self._index = index
         self._wanted = frozenset(model.name for model in models)
@@ -67,7 +74,7 @@ class Ingestion:
         self.chunks_in_flight = CHUNKS_IN_FLIGHT + max(0, gpus - 1)
         order = WorkOrder(pseudonymizer, preprocessings, choice_of(settings), pictures_travel=gpus > 0)
         self._pool = IsolatedPool(order, workers, limits_of(settings))
-        self.embedding = Embedding(models, settings, index)
+        self.embedding = embedding or Embedding(models, settings, index.card.models)
         self._handed_out = 0
 
     def __enter__(self) -> Self:

@@ -1,11 +1,13 @@
 """One ingest from end to end: what `python -m ingest` and the Prefect flow share."""
 
+import contextlib
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from ingest.embedding import Embedding
 from ingest.pipeline import Ingestion
 from ingest.report import Summary, summarise, write_report
 from ingest.sources import Archive
@@ -57,18 +59,33 @@ def begin(archive: Archive, models: Sequence[str], settings: Settings) -> Iterat
     weights = [find_weights(spec, settings.models_folder) for spec in specs]
     pseudonymizer = load_pseudonymizer(secret=settings.secret, secret_file=settings.secret_file.expanduser())
     _first_file(archive, pseudonymizer)
-    with _open(settings, specs, weights) as index:
-        fingerprints = _fingerprints(settings, specs, weights, index.card.models)
+    with _opened(settings, specs, weights) as (index, embedding, fingerprints):
         index.admit(fingerprints, pseudonymizer.check)
-        with Ingestion(index, specs, settings, pseudonymizer) as ingestion:
+        with Ingestion(index, specs, settings, pseudonymizer, embedding=embedding) as ingestion:
             yield Run(archive, ingestion, index, pseudonymizer, fingerprints, begun)
 
 
-def _open(settings: Settings, specs: Sequence[ModelSpec], weights: Sequence[Weights]) -> Index:
-    try:
-        return open_index(settings)
-    except IndexMissingError:
-        return open_index(settings, create_for=_fingerprints(settings, specs, weights, {}))
+@contextmanager
+def _opened(
+    settings: Settings, specs: Sequence[ModelSpec], weights: Sequence[Weights]
+) -> Iterator[tuple[Index, Embedding, tuple[Fingerprint, ...]]]:
+    """The index and the models of a run.
+
+    A model that the index does not know yet is loaded and tried first: one that does not run as its row says is not
+    made known to it.
+    """
+    with ExitStack() as stack:
+        index: Index | None = None
+        held: Mapping[str, Fingerprint] = {}
+        with contextlib.suppress(IndexMissingError):
+            index = stack.enter_context(open_index(settings))
+            held = index.card.models
+        fingerprints = _fingerprints(settings, specs, weights, held)
+        embedding = Embedding(specs, settings, {one.model: one for one in fingerprints})
+        stack.callback(embedding.close)
+        if any(spec.name not in held for spec in specs):
+            embedding.embedders()
+        yield index or stack.enter_context(open_index(settings, create_for=fingerprints)), embedding, fingerprints
 
 
 def _fingerprints(

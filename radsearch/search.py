@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
-from radsearch.errors import NothingToSearchError, UnknownNameError, no_such_frame
+from radsearch.errors import EmbeddingError, NothingToSearchError, UnknownNameError, no_such_frame
 from radsearch.index import Index, Stored
 from radsearch.index.schema import facts_of
-from radsearch.models import find_model
+from radsearch.models import find_model, models_of
 from radsearch.privacy import Pseudonymizer
 from radsearch.reading import choice_of
 from radsearch.reading.isolation import limits_of
@@ -127,9 +127,20 @@ class Searcher:
         if not words.strip():
             raise NothingToSearchError("the text to search for is empty")
         models = self._models(wanted)
+        for name in models:
+            self._require_text(name)
         self.check_filter(wanted.where)
         vectors = {name: vector_of(self._embedder(name)) for name in models}
         return self._index.nearest(vectors, wanted.where, wanted.limit)
+
+    def _require_text(self, name: str) -> None:
+        """Said before a model is loaded for nothing."""
+        rows = models_of(self._settings.settings_folder)
+        if name in rows and not rows[name].text:
+            held = [model for model in self._index.card.models if model in rows and rows[model].text]
+            speaking = ", ".join(model for model, row in rows.items() if row.text)
+            here = f"of this index's models these can: {', '.join(held)}" if held else f"these can: {speaking}"
+            raise EmbeddingError(f"{name} cannot read text; {here}")
 
     def check_filter(self, where: SearchFilter) -> None:
         """Refuse values that no indexed image has, with the list of those that there are.
@@ -152,7 +163,11 @@ class Searcher:
         for name in names:
             if name not in self._index.card.models:
                 find_model(name, self._settings.settings_folder)  # an unknown name is answered with the whole table
-            self._index.require_model(name)
+                held = ", ".join(self._index.card.models) or "none"
+                raise NothingToSearchError(
+                    f"the index {self._index.location} holds no vectors of {name} (its models: {held}); add them with: "
+                    f"python -m ingest FOLDER --model {name} --index {self._index.location}"
+                )
         return names
 
     def _default_models(self) -> tuple[str, ...]:

@@ -461,7 +461,7 @@ def test_pictures_that_travel_get_the_vectors_of_those_that_were_resized_before(
         Embedder, "embed_images", lambda self, pictures: came.append(len(pictures)) or embed_images(self, pictures)
     )
     room.ingest()
-    assert came == [1]  # the large one is resized by the worker all the same
+    assert came == [1, 1]  # the test card, and the small one: the large one is resized by the worker all the same
     for point, stored in room.points().items():
         np.testing.assert_allclose(stored.vectors["tiny"], before[point], atol=1e-6)
 

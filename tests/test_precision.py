@@ -136,10 +136,14 @@ def test_one_that_is_asked_for_is_taken_whatever_the_index_and_the_processor_hav
 @pytest.mark.parametrize(
     ("allowed", "wanted", "said"),
     [
-        (("float32",), "bfloat16", "tiny may run in float32 only, not in bfloat16"),
-        (BOTH, "float16", "tiny may run in bfloat16 or float32 only, not in float16"),
-        (BOTH, "half", "tiny may run in bfloat16 or float32 only, not in half"),
-        (BOTH, "AUTO", "tiny may run in bfloat16 or float32 only, not in AUTO"),
+        (("float32",), "bfloat16", "tiny may run in float32 only, not in bfloat16: leave RADSEARCH_PRECISION at auto"),
+        (
+            BOTH,
+            "float16",
+            "tiny may run in bfloat16 or float32 only, not in float16: leave RADSEARCH_PRECISION at auto",
+        ),
+        (BOTH, "half", "RADSEARCH_PRECISION is auto, float32, bfloat16, float16, not 'half'"),
+        (BOTH, "AUTO", "RADSEARCH_PRECISION is auto, float32, bfloat16, float16, not 'AUTO'"),
     ],
 )
 def test_one_that_the_row_does_not_allow_is_refused_and_those_that_it_does_are_named(

@@ -292,11 +292,17 @@ def test_a_finding_is_said_with_the_modality_and_the_region_that_the_filter_leav
     assert hits
 
 
-def test_a_text_for_a_model_without_one_is_answered_with_those_that_have(library: Library) -> None:
+def test_a_text_for_a_model_without_one_is_answered_with_those_that_have(
+    library: Library, monkeypatch: pytest.MonkeyPatch
+) -> None:
     library.ingest("other")
+    asked = replace(ALL, models=("other",))
+    with pytest.raises(EmbeddingError, match="other cannot read text; of this index's models these can: tiny"):
+        library.searcher.by_text("left", asked)
+    monkeypatch.setitem(built_in_models(), "tiny", replace(built_in_models()["tiny"], text=False))
     speaking = [name for name, spec in built_in_models().items() if spec.text]
     with pytest.raises(EmbeddingError, match=f"other cannot read text; these can: {', '.join(speaking)}"):
-        library.searcher.by_text("left", replace(ALL, models=("other",)))
+        library.searcher.by_finding("left", asked)
 
 
 def test_an_empty_text_is_an_error(library: Library) -> None:
@@ -358,7 +364,9 @@ def test_a_model_that_nobody_knows_is_answered_with_the_table(library: Library) 
 
 
 def test_a_model_that_the_index_lacks_is_answered_with_those_that_it_holds(library: Library) -> None:
-    with pytest.raises(UnknownNameError, match="unknown model 'other'; the index memory holds: tiny"):
+    with pytest.raises(
+        NothingToSearchError, match=r"holds no vectors of other \(its models: tiny\); add them with: python"
+    ):
         library.searcher.by_id(library.id("bob"), replace(ALL, models=("other",)))
 
 

@@ -186,7 +186,10 @@ def test_search_by_id_and_by_examples(run: Run, archive: Path, id_of: Callable[[
         (["--id", "6a1c7e6e-0000-4000-8000-000000000000", "-k", "0"], ["-k is 1 or more"]),
         (["--text", "lung"], ["tiny cannot read text; these can: biomedclip"]),
         (["--text", "lung", "--model", "tinny"], ["unknown model 'tinny'", "did you mean 'tiny'?", "biomedclip"]),
-        (["--text", "lung", "--model", "biomedclip"], ["unknown model 'biomedclip'", "holds: tiny"]),
+        (
+            ["--text", "lung", "--model", "biomedclip"],
+            ["holds no vectors of biomedclip (its models: tiny)", "--model biomedclip --index"],
+        ),
     ],
 )
 def test_a_search_that_cannot_be_done_says_why_in_one_line(run: Run, arguments: list[str], words: list[str]) -> None:

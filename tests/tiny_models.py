@@ -64,9 +64,9 @@ def load(spec: ModelSpec, weights: Weights) -> Network:
 
 
 def half(word: str) -> "np.ndarray":
-    """(8, 8) float32: the left half white for "left", the right half for any other word."""
+    """(8, 8) float32: the left half white for "left" and for "a chest X-ray", the right half for any other word."""
     picture = np.zeros((SIZE, SIZE), np.float32)
-    picture[:, slice(0, SIZE // 2) if word == "left" else slice(SIZE // 2, None)] = 1.0
+    picture[:, slice(0, SIZE // 2) if word in {"left", "a chest X-ray"} else slice(SIZE // 2, None)] = 1.0
     return picture
 
 

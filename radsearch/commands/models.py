@@ -5,7 +5,7 @@ from dataclasses import fields
 from pathlib import Path
 
 from radsearch.commands import settings_of, table
-from radsearch.errors import ModelUnavailableError
+from radsearch.errors import RadSearchError
 
 
 def add_to(parser: argparse.ArgumentParser) -> None:
@@ -20,6 +20,7 @@ def add_to(parser: argparse.ArgumentParser) -> None:
     fetch.add_argument("--to", type=Path, metavar="DIR", help="into a folder below DIR, for a host without network")
     fetch.set_defaults(run=_models_fetch)
     check = commands.add_parser("check", help="load models, embed a test card, compare with what is recorded")
+    check.add_argument("--record", action="store_true", help="remember what they give now, instead of comparing")
     check.add_argument("names", nargs="*", metavar="NAME", help="default: all whose weights are here")
     check.set_defaults(run=_models_check)
 
@@ -30,7 +31,8 @@ def _models_list(options: argparse.Namespace) -> int:
     settings = settings_of(options)
     rows = [("name", "family", "dimension", "input", "text", "licence", "trained on", "weights")]
     for name, spec in models_of(settings.settings_folder).items():
-        here = "here" if weights_are_here(spec, settings.models_folder) else "gated" if spec.gated else "to be fetched"
+        away = "missing" if spec.folder else "gated" if spec.gated else "to be fetched"
+        here = "here" if weights_are_here(spec, settings.models_folder) else away
         rows.append(
             (
                 name,
@@ -55,9 +57,13 @@ def _models_show(options: argparse.Namespace) -> int:
         for field in fields(record):
             value = getattr(record, field.name)
             if field.name != "preprocessing" and value not in {"", ()}:
-                words = ", ".join(str(item) for item in value) if isinstance(value, tuple) else value
+                words = ", ".join(_said(item) for item in value) if isinstance(value, tuple) else value
                 print(f"{field.name}: {words}")  # noqa: T201
     return 0
+
+
+def _said(item: object) -> str:
+    return " = ".join(str(part) for part in item) if isinstance(item, tuple) else str(item)
 
 
 def _models_fetch(options: argparse.Namespace) -> int:
@@ -82,10 +88,10 @@ def _models_check(options: argparse.Namespace) -> int:
     for spec in [find_model(name, settings.settings_folder) for name in names]:
         print(spec.name)  # noqa: T201
         try:
-            for finding in check_model(spec, settings):
+            for finding in check_model(spec, settings, record=options.record):
                 good = good and finding.good
                 print(f"  {'ok ' if finding.good else 'BAD'} {finding.what}: {finding.outcome}")  # noqa: T201
-        except ModelUnavailableError as error:
+        except RadSearchError as error:
             good = False
             print(f"  BAD {error}")  # noqa: T201
     return 0 if good else 1

@@ -2,6 +2,7 @@
 
 import ctypes
 import importlib
+import pickle
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ import numpy as np
 import torch
 
 from radsearch.errors import EmbeddingError, ModelUnavailableError, OutOfDeviceMemoryError, RadSearchError
+from radsearch.models.card import card_picture
 from radsearch.models.devices import devices_of
 from radsearch.models.inputs import Batch, Inputs, mean_of_map
 from radsearch.models.network import Loader, Network
@@ -113,6 +115,25 @@ class Embedder:
         """
         vectors = self.embed_texts(prompts_for(finding, modality=modality, region=region))
         return self._checked(vectors.mean(axis=0, keepdims=True), 1)
+
+    def probe(self) -> Vectors:
+        """The (dimension,) vector of the test card, so that a row that does not fit its model is known at once.
+
+        Raises:
+            ModelUnavailableError: the model cannot take the row's input, or gives no vector of the row's length.
+        """
+        try:
+            vectors: Vectors = self.embed_images([card_picture()])
+        except OutOfDeviceMemoryError:
+            raise
+        except Exception as error:  # each library has its own way to refuse an input
+            how = self.spec.preprocessing
+            words = " ".join(str(error).split())
+            raise ModelUnavailableError(
+                f"{self.spec.name} cannot embed a picture as its row says (size {how.size}, pooling "
+                f"{self.spec.pooling!r}, dimension {self.spec.dimension}): {words}"
+            ) from error
+        return cast("Vectors", vectors[0])
 
     def features(self, batches: Iterable[torch.Tensor]) -> list[torch.Tensor]:
         """The forward pass alone: (n, 3, size, size) batches, normalised, on the device -> (n, dimension) each."""
@@ -231,9 +252,11 @@ def load_model(
     except RadSearchError:
         raise
     except Exception as error:  # each library has its own way to refuse a file
-        words = " ".join(str(error).split())
+        words = f"{type(error).__name__}: {' '.join(str(error).split())}"
+        if isinstance(error, pickle.UnpicklingError):  # torch recommends to run it
+            words = "the file holds something else than tensors, which was not run"
         raise ModelUnavailableError(
-            f"the weights of {spec.name} in {weights.place} cannot be loaded ({type(error).__name__}: {words})"
+            f"the weights of {spec.name} in {weights.place} cannot be loaded by {spec.library} ({words})"
         ) from error
     return Embedder(spec, fingerprint_of(spec, weights, precision), network, device=chosen, batch=batch)
 

@@ -3,18 +3,19 @@
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import cast
 
 import numpy as np
 
 from radsearch.models.base import Embedder, load_model
-from radsearch.models.card import Record, card_picture, recorded, remember
-from radsearch.models.spec import ModelSpec
-from radsearch.models.weights import find_weights, fingerprint_of
+from radsearch.models.card import Record, recorded, remember
+from radsearch.models.spec import ModelSpec, Precision
+from radsearch.models.stated import stated_preprocessing
+from radsearch.models.weights import Weights, find_weights, fingerprint_of
 from radsearch.settings import Settings
-from radsearch.study import Vectors
+from radsearch.study import Fingerprint, Vectors
 
 LEAST_COSINE = 0.999
+_SAME_TEXT = 0.99999  # what a tokenizer that knows no words makes of any two texts
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,69 +27,67 @@ class Finding:
     good: bool = True
 
 
-def check_model(spec: ModelSpec, settings: Settings) -> Iterator[Finding]:
+def check_model(spec: ModelSpec, settings: Settings, *, record: bool = False) -> Iterator[Finding]:
     """Check a model, finding by finding.
 
+    Args:
+        spec: its row.
+        settings: where weights lie, and on which device to run.
+        record: remember the card's vector anew, whatever was recorded before.
+
     Raises:
-        ModelUnavailableError: it does not load: missing weights, another architecture, another preprocessing.
+        ModelUnavailableError: it does not load or does not run as its row says: missing weights, another
+            architecture, another preprocessing, a vector of another length.
     """
     weights = find_weights(spec, settings.models_folder)
     fingerprint = fingerprint_of(spec, weights)
     yield Finding("weights", f"{fingerprint.weights}, {len(weights.files)} file(s) in {weights.place}")
     begun = time.perf_counter()
-    whole = _load(spec, settings)
-    yield Finding("loads", f"in {time.perf_counter() - begun:.1f} s; the card gives {spec.dimension} numbers")
-    card = _card_vector(whole)
-    known = recorded(spec, weights)
+    whole = _load(spec, settings, "float32")
+    card = whole.probe()
+    yield Finding("loads", f"in {time.perf_counter() - begun:.1f} s; the card gives {len(card)} numbers")
+    yield Finding("preprocessing", _who_says(spec, weights))
+    known = None if record else recorded(spec, weights)
     if known is not None:
-        yield from _compared(known, fingerprint.weights, fingerprint.preprocessing, card)
+        yield from _compared(known, fingerprint, card)
     else:
-        yield _remembered(spec, settings, card)
+        yield _remembered(spec, weights, card)
     for precision in spec.precisions:
         if precision != "float32":
-            cosine = float(
-                _card_vector(
-                    load_model(
-                        spec,
-                        models_folder=settings.models_folder,
-                        device=settings.device,
-                        batch=1,
-                        precision=precision,
-                    )
-                )
-                @ card
-            )
+            cosine = float(_load(spec, settings, precision).probe() @ card)
             yield Finding(precision, f"cosine to float32 {cosine:.5f}", good=cosine >= LEAST_COSINE)
     if spec.text:
-        (text,) = whole.embed_texts(["a chest X-ray"])
-        yield Finding("text", f"cosine of 'a chest X-ray' to the card {float(text @ card):.3f}")
+        one, other = whole.embed_texts(["a chest X-ray", "an ultrasound image of the thyroid"])
+        alike = float(one @ other)
+        words = f"cosine of two texts {alike:.3f}, of one to the card {float(one @ card):.3f}"
+        yield Finding("text", words, good=alike < _SAME_TEXT)
 
 
-def _load(spec: ModelSpec, settings: Settings) -> Embedder:
-    return load_model(spec, models_folder=settings.models_folder, device=settings.device, batch=1)
+def _load(spec: ModelSpec, settings: Settings, precision: Precision) -> Embedder:
+    return load_model(spec, models_folder=settings.models_folder, device=settings.device, batch=1, precision=precision)
 
 
-def _card_vector(embedder: Embedder) -> Vectors:
-    vectors: Vectors = embedder.embed_images([card_picture()])
-    return cast("Vectors", vectors[0])
+def _who_says(spec: ModelSpec, weights: Weights) -> str:
+    if not spec.own_preprocessing:
+        return "the row's, on purpose"
+    stated = stated_preprocessing(weights.place, spec.library) if spec.scheme != "package" else {}
+    return "the row's, as its files say" if stated else "the row's; its files say nothing of it"
 
 
-def _compared(known: Record, weights: str, preprocessing: str, card: Vectors) -> Iterator[Finding]:
-    for what, was, now in (
-        ("weights", known.weights, weights),
-        ("preprocessing", known.preprocessing, preprocessing),
-    ):
-        if was != now:
-            yield Finding(f"recorded {what}", f"{was} -> {now}", good=False)
+def _compared(known: Record, now: Fingerprint, card: Vectors) -> Iterator[Finding]:
+    for what in ("weights", "preprocessing"):
+        was, here = getattr(known, what), getattr(now, what)
+        if was != here:
+            words = f"{was} -> {here} (where that is meant: models check {now.model} --record)"
+            yield Finding(f"recorded {what}", words, good=False)
     same_length = known.card.shape == card.shape
     cosine = float(known.card @ card / np.linalg.norm(known.card)) if same_length else 0.0
     yield Finding("recorded card", f"cosine {cosine:.5f}", good=cosine >= LEAST_COSINE)
 
 
-def _remembered(spec: ModelSpec, settings: Settings, card: Vectors) -> Finding:
-    weights = find_weights(spec, settings.models_folder)
+def _remembered(spec: ModelSpec, weights: Weights, card: Vectors) -> Finding:
     try:
         remember(spec, weights, card)
     except OSError as error:
         return Finding("recorded card", f"none, and none can be written to {weights.place} ({error.strerror})")
-    return Finding("recorded card", "none yet: this one is recorded, the next check compares with it")
+    return Finding("recorded card", "recorded now: the next check compares with it")

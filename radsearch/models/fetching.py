@@ -2,11 +2,16 @@
 
 import errno
 import hashlib
+import logging
 import os
 import shutil
+import socket
 import urllib.request
 import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from radsearch.errors import ModelUnavailableError, RadSearchError
 from radsearch.models.spec import ModelSpec
@@ -17,6 +22,7 @@ _DESCRIPTIONS = ("*.json", "*.txt", "*.model")
 _BLOCK = 1 << 20
 _DISK_FAULTS = (errno.ENOSPC, errno.EACCES, errno.EROFS, errno.EDQUOT)
 _TIMEOUT_SECONDS = 60
+_KNOCK_SECONDS = 10
 
 
 def fetch_weights(spec: ModelSpec, models_folder: Path | None) -> Path:
@@ -35,13 +41,15 @@ def fetch_weights(spec: ModelSpec, models_folder: Path | None) -> Path:
             f"python -m radsearch models fetch {spec.name} --to DIR, and set RADSEARCH_MODELS to DIR"
         )
     try:
-        place = _from_hub(spec, target) if spec.scheme == "hub" else _from_address(spec, target or Path())
+        with _quiet_hub():
+            place = _from_hub(spec, target) if spec.scheme == "hub" else _from_address(spec, target or Path())
     except RadSearchError:
         raise
     except Exception as error:  # the hub's client raises its own, its transport's and the system's errors
         raise ModelUnavailableError(_unreachable(spec, error)) from error
     try:
-        _text_tower(spec, target)
+        with _quiet_hub():
+            _text_tower(spec, target)
     except Exception as error:
         raise ModelUnavailableError(_unreachable(spec, error, text_tower=True)) from error
     if not weights_are_here(spec, models_folder):  # without network the hub's client takes what was begun for success
@@ -49,9 +57,37 @@ def fetch_weights(spec: ModelSpec, models_folder: Path | None) -> Path:
     return place
 
 
+@contextmanager
+def _quiet_hub() -> Iterator[None]:
+    """What the client says while it tries again and again is said once, in our error."""
+    logger = logging.getLogger("huggingface_hub")
+    before = logger.level
+    logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
+
+
+def _knock() -> None:
+    """Find a hub that is out of reach in a second: its client tries for half a minute. A proxy is left to the client.
+
+    Raises:
+        OSError: nobody answers.
+    """
+    from huggingface_hub import constants
+
+    hub = urlsplit(constants.ENDPOINT)
+    if constants.HF_HUB_OFFLINE or urllib.request.getproxies() or hub.hostname is None:
+        return
+    port = hub.port or (80 if hub.scheme == "http" else 443)
+    socket.create_connection((hub.hostname, port), timeout=_KNOCK_SECONDS).close()
+
+
 def _from_hub(spec: ModelSpec, target: Path | None) -> Path:
     from huggingface_hub import snapshot_download
 
+    _knock()
     wanted = [*(spec.files or [_kind_of_weights(spec)]), *_DESCRIPTIONS]
     return Path(snapshot_download(spec.repository, revision=spec.revision, local_dir=target, allow_patterns=wanted))
 
@@ -69,6 +105,7 @@ def _text_tower(spec: ModelSpec, target: Path | None) -> None:
         return
     from huggingface_hub import snapshot_download
 
+    _knock()
     repository, revision = text_repository(spec)
     into = target / TEXT_TOWER if target else None
     snapshot_download(repository, revision=revision, local_dir=into, allow_patterns=list(_DESCRIPTIONS))
@@ -146,4 +183,5 @@ def _unreachable(spec: ModelSpec, error: Exception, *, text_tower: bool = False)
         f"the {what} of {spec.name} are not here and {place} could not be reached ({kind}); "
         f"on a connected host run: python -m radsearch models fetch {spec.name} --to DIR, "
         f"copy DIR here and set RADSEARCH_MODELS to it"
+        + (f" (it is gated: accept its terms at https://huggingface.co/{spec.repository} first)" if spec.gated else "")
     )

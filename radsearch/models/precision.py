@@ -35,7 +35,10 @@ def choose_precision(spec: ModelSpec, wanted: str, device: str) -> Precision:
     for precision in spec.precisions:
         if precision == wanted:
             return precision
-    raise SettingsError(f"{spec.name} may run in {' or '.join(spec.precisions)} only, not in {wanted}")
+    if wanted not in _DTYPES:
+        raise SettingsError(f"RADSEARCH_PRECISION is auto, {', '.join(_DTYPES)}, not {wanted!r}")
+    allowed = " or ".join(spec.precisions)
+    raise SettingsError(f"{spec.name} may run in {allowed} only, not in {wanted}: leave RADSEARCH_PRECISION at auto")
 
 
 def dtype_of(precision: Precision) -> torch.dtype:

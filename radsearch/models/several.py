@@ -34,18 +34,21 @@ class EmbeddingOrder:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class EmbeddingWork:
-    """Pictures for one model; `prepared` where they went through `prepare`."""
+    """Pictures for one model; `prepared` where they went through `prepare`; `probe` for the test card instead."""
 
     spec: ModelSpec
     precision: Precision
     pictures: Sequence[Picture]
     prepared: bool
+    probe: bool = False
 
 
 def embed(order: EmbeddingOrder, work: EmbeddingWork) -> Vectors | RadSearchError:
     """Runs in the process. An error that the caller has to deal with is its result."""
     try:
         embedder = _load(order, work.spec, work.precision)
+        if work.probe:
+            return embedder.probe()
         return embedder.embed_prepared(work.pictures) if work.prepared else embedder.embed_images(work.pictures)
     except RadSearchError as error:
         return error
@@ -114,6 +117,10 @@ class ManyDeviceEmbedder:
         self.batch = batch
         self._precision = precision
         self._processes = processes
+
+    def probe(self) -> Vectors:
+        """As `Embedder.probe`, on one of the devices."""
+        return self._processes.embed(EmbeddingWork(self.spec, self._precision, (), prepared=False, probe=True))
 
     def embed_images(self, pictures: Iterable[Picture]) -> Vectors:
         """As `Embedder.embed_images`."""

@@ -167,7 +167,7 @@ def _check(key: str, value: object) -> None:
     wanted = _TYPES.get(key, str)
     if not isinstance(value, wanted) or (wanted is int and isinstance(value, bool)):
         words = {int: "a whole number", bool: "true or false", list: "a list", dict: "a table", str: "a text"}
-        raise SettingsError(f"{key} is {words[wanted]}")
+        raise SettingsError(f"{key} has to be {words[wanted]}")
     if key in _CHOICES and value not in _CHOICES[key]:
         raise SettingsError(f"{key} is one of {', '.join(_CHOICES[key])}, not {value!r}")
     if isinstance(value, list):
@@ -188,13 +188,13 @@ def _check_together(spec: ModelSpec) -> None:
     how = spec.preprocessing
     _check_place(spec)
     if how.size < 1 or spec.dimension < 1:
-        raise SettingsError("size and dimension are 1 or more")
+        raise SettingsError("size and dimension have to be 1 or more")
     if how.shortest_side < how.size:
-        raise SettingsError("shortest_side is no less than size")
+        raise SettingsError(f"shortest_side has to be {how.size} (size) or more, not {how.shortest_side}")
     if not all(math.isfinite(number) for number in how.mean):
         raise SettingsError("mean is three numbers, on values of 0 to 1")
     if not all(0 < number < math.inf for number in how.std):
-        raise SettingsError("std is above 0")
+        raise SettingsError("std has to be above 0")
     if not spec.precisions or not set(spec.precisions) <= set(get_args(Precision)):
         raise SettingsError(f"precisions are some of {', '.join(get_args(Precision))}")
     if spec.context < 0 or (spec.text and not spec.context):

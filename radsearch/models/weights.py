@@ -76,7 +76,8 @@ def text_repository(spec: ModelSpec) -> tuple[str, str]:
 def fingerprint_of(spec: ModelSpec, weights: Weights, precision: Precision = "float32") -> Fingerprint:
     """The model's fingerprint, read off its weights and its row (docs/decisions/0003-fingerprint.md)."""
     digest = hashlib.sha256()
-    for file in weights.files:
+    described = [weights.place / _DESCRIPTIONS[spec.library]] if spec.library in _DESCRIPTIONS else []
+    for file in (*weights.files, *(file for file in described if file.is_file())):
         with file.open("rb") as stream:
             digest.update(hashlib.file_digest(stream, "sha256").digest())
     how = spec.preprocessing
@@ -114,6 +115,8 @@ def _is_described(spec: ModelSpec, folder: Path) -> bool:
 
 
 def _lacking(spec: ModelSpec, folder: Path) -> str:
+    if not folder.is_dir():
+        return "is a file" if folder.exists() else "does not exist"
     if not _files_in(folder, spec):
         return f"holds no weights ({', '.join(spec.files or _WEIGHT_FILES)})"
     if not _is_described(spec, folder):

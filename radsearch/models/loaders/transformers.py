@@ -19,6 +19,15 @@ _VISION_TOWERS = ("vision_model", "vision_encoder")
 _TEXT_PARTS = ("text_model", "text_projection")
 _CLASS_TOKENS = ("cls_token", "class_embedding", "distillation_token")
 _IMAGE_FEATURES = "image features"
+# Without any of these the library makes up a tokenizer that knows no words.
+_TOKENIZERS = (
+    "tokenizer.json",
+    "vocab.json",
+    "vocab.txt",
+    "tokenizer.model",
+    "spiece.model",
+    "sentencepiece.bpe.model",
+)
 _ANY_SHAPE = "siglip2"  # takes pictures of any shape, as lists of patches; those of a fixed size say "siglip"
 _MASKED = "vit_mae"
 # Knuth's multiplicative hash; the sums stay below 2 ** 63 for pictures of up to 1,024 pixels a side.
@@ -50,6 +59,8 @@ def load(spec: ModelSpec, weights: Weights) -> Network:
     module = _part_that_runs(model, spec)
     if spec.pooling == "class token" and not _class_tokens(module):
         raise ModelUnavailableError(f"{spec.name} has no class token; choose another pooling")
+    if spec.pooling == _IMAGE_FEATURES and not hasattr(module, "get_image_features"):
+        raise ModelUnavailableError(f"{spec.name} has no {_IMAGE_FEATURES}: they are of models with two towers")
     features = _POOLINGS[spec.pooling]
     return Network(module, lambda pixels: features(module, pixels), texts)
 
@@ -120,6 +131,11 @@ def _part_that_runs(model: Any, spec: ModelSpec) -> Any:
 
 
 def _texts(model: Any, spec: ModelSpec, weights: Weights) -> Callable[[list[str]], torch.Tensor]:
+    if not any((weights.place / name).is_file() for name in _TOKENIZERS):
+        raise ModelUnavailableError(
+            f"{spec.name} reads text, but {weights.place} holds no tokenizer ({', '.join(_TOKENIZERS)}); save it there "
+            "with the model's processor or tokenizer"
+        )
     tokenizer = AutoTokenizer.from_pretrained(weights.place, local_files_only=True, trust_remote_code=False)
 
     def texts(batch: list[str]) -> torch.Tensor:
