@@ -267,7 +267,8 @@ def test_a_hub_out_of_reach_is_answered_with_what_to_run_on_a_connected_host(
     message = refused(spec, models if with_folder else None)
     assert "the hub could not be reached" in message
     assert f"on a connected host run: python -m radsearch models fetch {spec.name} --to DIR, " in message
-    assert message.endswith("copy DIR here and set RADSEARCH_MODELS to it")
+    gated = f" (it is gated: accept its terms at https://huggingface.co/{spec.repository} first)" if spec.gated else ""
+    assert message.endswith(f"copy DIR here and set RADSEARCH_MODELS to it{gated}")
 
 
 # --- what breaks off
@@ -534,9 +535,10 @@ def test_a_package_is_here_already(tmp_path: Path) -> None:
 
 def test_a_model_of_ones_own_lies_where_it_lies(tmp_path: Path) -> None:
     spec = replace(DINO, name="mine", weights=f"path:{tmp_path / 'mine'}")
+    assert refused(spec, tmp_path / "models") == f"the folder of mine, {tmp_path / 'mine'}, does not exist"
+    (tmp_path / "mine").mkdir()
     message = refused(spec, tmp_path / "models")
     assert message.startswith(f"the folder of mine, {tmp_path / 'mine'}, holds no weights (*.safetensors, ")
-    (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "model.safetensors").write_bytes(OLD)
     assert refused(spec, tmp_path / "models") == f"the folder of mine, {tmp_path / 'mine'}, holds no config.json"
     (tmp_path / "mine" / "config.json").write_bytes(b"{}")

@@ -6,7 +6,7 @@ import stat
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -16,6 +16,7 @@ from tiny_models import add_tiny_model
 from ingest import pipeline
 from ingest.__main__ import main
 from radsearch.index import open_index
+from radsearch.models import built_in_models
 from radsearch.settings import Settings, load_settings
 from radsearch.study import SearchFilter
 
@@ -271,6 +272,21 @@ def test_a_manifest_that_breaks_off_later_is_an_error_too(
     manifest = archive / "manifest.csv"
     manifest.write_bytes(f"{COLUMNS}\n0.png,7,CT,chest,\n".encode() * 2 + b"\xff" * 10000)
     assert_one_line(ingest("--manifest", manifest), "is no UTF-8 CSV")
+
+
+def test_a_model_that_does_not_fit_its_row_is_said_before_a_file_is_read_and_stays_unknown_to_the_index(
+    ingest: Ingest, write_png: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    write_png("archive/0.png")
+    right = built_in_models()["tiny"]
+    monkeypatch.setitem(built_in_models(), "tiny", replace(right, dimension=7))
+    words = ("tiny cannot embed a picture as its row says", "dimension 7", "not (1, 7)")
+    assert_one_line(ingest("--model", "tiny"), *words)
+    assert not (tmp_path / "index").exists()
+    assert ingest("--model", "other").code == 0
+    assert_one_line(ingest("--model", "tiny"), *words)
+    monkeypatch.setitem(built_in_models(), "tiny", right)
+    assert ingest("--model", "tiny").code == 0
 
 
 def test_an_unknown_model_is_answered_with_the_list_and_the_nearest(

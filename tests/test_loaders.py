@@ -25,7 +25,7 @@ from radsearch.models.loaders import open_clip as open_clip_loader
 from radsearch.models.loaders import timm as timm_loader
 from radsearch.models.loaders.transformers import mask_noise
 from radsearch.models.stated import refuse_disagreement, stated_preprocessing
-from radsearch.models.weights import Weights, find_weights
+from radsearch.models.weights import Weights, find_weights, fingerprint_of
 
 pytestmark = pytest.mark.slow
 
@@ -91,6 +91,29 @@ def test_the_folder_states_the_preprocessing_of_the_row(case_of: Cases, builder:
     spec = case_of(builder).spec
     assert {"size", "resize", "interpolation", "mean", "std"} <= stated_preprocessing(spec.folder).keys()
     refuse_disagreement(spec, spec.folder)
+
+
+@pytest.mark.parametrize("kept", [(), ("tokenizer_config.json",)])
+def test_a_model_with_text_whose_folder_holds_no_tokenizer_is_refused(
+    case_of: Cases, tmp_path: Path, kept: tuple[str, ...]
+) -> None:
+    """Transformers would make up one that knows no words, and all texts would be the same."""
+    spec = copied(case_of(cases.clip), tmp_path / "clip")
+    for file in spec.folder.iterdir():
+        if file.name.startswith(("tokenizer", "vocab", "merges", "special")) and file.name not in kept:
+            file.unlink()
+    with pytest.raises(ModelUnavailableError, match=r"reads text, but .* holds no tokenizer \(tokenizer\.json"):
+        loaded(spec)
+    assert loaded(replace(spec, text=False)).texts is None
+
+
+def test_another_description_of_the_architecture_is_another_fingerprint(case_of: Cases, tmp_path: Path) -> None:
+    spec = copied(case_of(cases.dinov2), tmp_path / "dino")
+    before = fingerprint_of(spec, find_weights(spec, None))
+    description = spec.folder / "config.json"
+    write_json(description, {**json.loads(description.read_text()), "hidden_act": "relu"})
+    (difference,) = before.differences(fingerprint_of(spec, find_weights(spec, None)))
+    assert difference.startswith("weights: sha256:")
 
 
 def test_siglip_s_own_tokenizer_is_used(case_of: Cases, tmp_path: Path) -> None:
