@@ -404,6 +404,8 @@ def test_a_value_that_is_no_use_is_named_with_its_key(written: Callable[[str], P
     ("key", "stated"),
     [
         ("revision", 'weights = "hub:my/model"\nrevision = ""'),
+        ("files", 'path = "weights"\nfiles = ["../../secret.bin"]'),
+        ("files", 'path = "weights"\nfiles = ["/etc/passwd"]'),
         ("revision", 'weights = "hub:my/model"\nrevision = "main"'),
         ("revision", 'weights = "url:https://example.org/m.pth"\nfiles = ["m.pth"]\nrevision = ""'),
         ("revision", 'weights = "url:https://example.org/m.pth"\nfiles = ["m.pth"]\nrevision = "0123"'),
@@ -533,7 +535,7 @@ def test_models_list_shows_a_row_a_model_and_imports_no_heavy_library(written: C
     assert [row[0] for row in rows] == [*OURS, "mine"]
     assert all(len(row) == len(heading) for row in rows)
     shown = {row[0]: row[1:] for row in rows}
-    assert shown["mine"] == ["own", "10", "192 px", "no", "secret", "ours, theirs", "to be fetched"]
+    assert shown["mine"] == ["own", "10", "192 px", "no", "secret", "ours, theirs", "missing"]
     assert shown["efficientnet-lite0"][-1] == "here"
     assert shown["dinov3-vitb16"][-1] == "gated"
     assert shown["biomedclip"] == ["weakly supervised", "512", "224 px", "yes", "MIT", "PMC-15M", "to be fetched"]

@@ -213,5 +213,7 @@ def _check_place(spec: ModelSpec) -> None:
         raise SettingsError("revision is the hash of the file, sha256:... or md5:...")
     if spec.scheme == "url" and not (spec.repository.startswith("https://") and spec.files):
         raise SettingsError("weights from an address need https and files, the names of the files to keep")
+    if any(Path(name).is_absolute() or ".." in Path(name).parts for name in spec.files):
+        raise SettingsError("files lie in the folder of the weights: relative names, without '..'")
     if spec.text_tower and not _COMMIT.fullmatch(spec.text_tower.partition("@")[2]):
         raise SettingsError("text_tower is ORG/NAME@COMMIT, with 40 hexadecimal digits")
