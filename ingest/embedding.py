@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Protocol, cast
 import numpy as np
 
 from ingest.decoding import DecodedImage
-from radsearch.errors import ModelUnavailableError
+from radsearch.errors import ModelUnavailableError, OutOfDeviceMemoryError
 from radsearch.models import ModelSpec
 from radsearch.settings import Settings
 from radsearch.study import Fingerprint, Picture, Vectors
@@ -71,7 +71,10 @@ class Embedding:
         devices = devices_of(self._settings.device)
         loaded = [self._one(model, devices) for model in self._models]
         for embedder in loaded:
-            embedder.probe()
+            try:
+                embedder.probe()
+            except OutOfDeviceMemoryError as error:  # of no picture's making: it is the run that cannot go on
+                raise ModelUnavailableError(f"{error}: another program may hold the device's memory") from None
             wanted = self._fingerprints[embedder.spec.name]
             if embedder.fingerprint != wanted:  # somebody replaced the weights in these seconds
                 differences = "; ".join(wanted.differences(embedder.fingerprint))

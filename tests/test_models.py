@@ -4,6 +4,7 @@ import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -340,3 +341,17 @@ def test_a_finding_is_the_mean_of_what_can_be_said_of_it(monkeypatch: pytest.Mon
     np.testing.assert_allclose(
         embedder.embed_finding("left", modality="XR", region="chest")[0], mean / np.linalg.norm(mean), atol=1e-6
     )
+
+
+def test_features_of_any_gpu_are_waited_for_on_its_own_stream(
+    tiny: ModelSpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recorded: list[object] = []
+    event = SimpleNamespace(record=recorded.append)
+    monkeypatch.setattr(torch.cuda, "Event", lambda: event)
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda device: ("stream of", str(device)))
+    embedder = load_model(tiny, models_folder=tmp_path, device="cpu")
+    monkeypatch.setattr(torch, "empty", lambda *_, **__: torch.zeros(1, 6))  # pinned memory needs a GPU
+    embedder._device = torch.device("cuda:1")
+    embedder._to_host(torch.zeros(1, 6))
+    assert recorded == [("stream of", "cuda:1")]

@@ -203,7 +203,7 @@ class Embedder:
         place = torch.empty(features.shape, dtype=features.dtype, pin_memory=True)
         place.copy_(features, non_blocking=True)
         done = torch.cuda.Event()
-        done.record()
+        done.record(torch.cuda.current_stream(self._device))  # by itself it would take the first GPU's
         return _OnItsWay(place, done)
 
     def _checked(self, vectors: Vectors, count: int) -> Vectors:

@@ -1,8 +1,8 @@
 """Resizing on the device: what `preprocessing` does with Pillow, as two matrix products a stack of pictures.
 
 Pillow resizes columns, rounds to bytes, resizes rows and rounds again, each by weights that depend on the position only
-and have 22 bits behind the point (its `Resample.c`). So do the products here, in double precision: all sums are exact,
-and every byte is Pillow's (tests/test_resizing.py).
+and have 22 bits behind the point (its `Resample.c`). So do the products here, in double precision: all sums are exact.
+Pillow 13 resizes the rows of some tall pictures first: there the bytes differ from these (open: issue 4's note).
 """
 
 import functools
