@@ -211,14 +211,16 @@ class Ingestion:
         return batch, self._pool.begin(decode_file, [job.decode for job in batch]).results
 
     def _embed_and_write(self, decoded: Sequence[tuple[Job, list[DecodedImage]]]) -> list[FileOutcome]:
+        points: list[IndexedImage] | None = None
         try:
             points = self._embed(decoded)
         except EmbeddingError as error:
+            memory = isinstance(error, OutOfDeviceMemoryError)
+            reason = "the device has not the memory for the model and one image" if memory else _NO_VECTOR
+        if points is None:  # the error is gone by now, and with it what it held of the device's memory
             if len(decoded) > 1:  # find the one that is to blame
                 return [outcome for one in decoded for outcome in self._embed_and_write([one])]
             ((job, _),) = decoded
-            memory = isinstance(error, OutOfDeviceMemoryError)
-            reason = "the device has not the memory for the model and one image" if memory else _NO_VECTOR
             return [_left_out(job.position, job.decode.source, Refusal(reason))]
         stale = [point for job, _ in decoded for point in job.stale]
         if stale:

@@ -1,4 +1,4 @@
-"""Resizing on the device gives Pillow's bytes, for every way of resizing."""
+"""Resizing on the device gives the bytes of Pillow where that resizes columns first, as it does for these shapes."""
 
 from dataclasses import replace
 
