@@ -20,6 +20,8 @@ from radsearch.study import FileIdentity, Picture
 _READ_TRIES = 3
 # Larger pictures are resized in the worker: on their way they would take more time and memory than that.
 _TRAVELLING_BYTES = 1 << 20
+_TRAVELLING_SIDE = 1 << 11
+_TRAVELLING_FILE = 1 << 25  # bytes of all its frames
 _READ_PAUSE_SECONDS = 0.5
 _Result = TypeVar("_Result")
 _FINAL_FAULTS = {errno.ENOENT: "file is missing", errno.EACCES: "no permission to read the file"}
@@ -83,6 +85,7 @@ def _identify(order: WorkOrder, file: SourceFile) -> Identified:
 
 def _decode(order: WorkOrder, job: DecodeJob) -> list[DecodedImage]:
     decoded = []
+    travelled = 0
     identity = job.identified.identity
     for read_image in read(job.source.path, order.pseudonymizer, identity.chosen):
         renew_time_limit()
@@ -91,7 +94,9 @@ def _decode(order: WorkOrder, job: DecodeJob) -> list[DecodedImage]:
         picture = render(image)
         payload = payload_of(image, content=identity.content, described=job.identified.described, models=())
         point = order.pseudonymizer.point_id(identity.instance, image.frame)
-        if order.pictures_travel and picture.nbytes <= _TRAVELLING_BYTES:
+        small = picture.nbytes <= _TRAVELLING_BYTES and max(picture.shape) <= _TRAVELLING_SIDE
+        if order.pictures_travel and small and travelled + picture.nbytes <= _TRAVELLING_FILE:
+            travelled += picture.nbytes
             decoded.append(DecodedImage(point, payload, {}, picture))
         else:
             squares = {how: prepare(picture, how) for how in order.preprocessings}

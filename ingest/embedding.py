@@ -46,6 +46,7 @@ class Embedding:
         self._settings = settings
         self._fingerprints = fingerprints
         self._loaded: list[ImageEmbedder] = []
+        self._failure: ModelUnavailableError | None = None
         self._processes: DeviceProcesses | None = None
         self._lock = threading.Lock()
 
@@ -61,12 +62,19 @@ class Embedding:
     def embedders(self) -> list[ImageEmbedder]:
         """The models, loaded when the first picture needs them: a run with nothing to do loads none."""
         with self._lock:
+            if self._failure is not None:  # said to every chunk under way, without another try
+                raise ModelUnavailableError(str(self._failure))
             if not self._loaded:
-                self._loaded = self._load()
+                try:
+                    self._loaded = self._load()
+                except ModelUnavailableError as error:
+                    self._failure = error
+                    raise
             return self._loaded
 
     def _load(self) -> list[ImageEmbedder]:
         from radsearch.models.devices import devices_of
+        from radsearch.models.several import require_same
 
         devices = devices_of(self._settings.device)
         loaded = [self._one(model, devices) for model in self._models]
@@ -75,24 +83,22 @@ class Embedding:
                 embedder.probe()
             except OutOfDeviceMemoryError as error:  # of no picture's making: it is the run that cannot go on
                 raise ModelUnavailableError(f"{error}: another program may hold the device's memory") from None
-            wanted = self._fingerprints[embedder.spec.name]
-            if embedder.fingerprint != wanted:  # somebody replaced the weights in these seconds
-                differences = "; ".join(wanted.differences(embedder.fingerprint))
-                raise ModelUnavailableError(f"{embedder.spec.name} has changed since this run began: {differences}")
+            require_same(self._fingerprints[embedder.spec.name], embedder.fingerprint)
         return loaded
 
     def _one(self, model: ModelSpec, devices: Sequence[str]) -> ImageEmbedder:
         folder, batch = self._settings.models_folder, self._settings.batch_size
-        precision = cast("Precision", self._fingerprints[model.name].precision)
+        fingerprint = self._fingerprints[model.name]
         if len(devices) == 1:
             from radsearch.models.base import load_model
 
+            precision = cast("Precision", fingerprint.precision)
             return load_model(model, models_folder=folder, device=devices[0], batch=batch, precision=precision)
         from radsearch.models.several import DeviceProcesses, ManyDeviceEmbedder
 
         if self._processes is None:
             self._processes = DeviceProcesses(devices, folder, batch)
-        return ManyDeviceEmbedder(model, self._processes, folder, precision=precision, batch=batch)
+        return ManyDeviceEmbedder(model, self._processes, fingerprint)
 
     def close(self) -> None:
         """End the processes of several devices, where there are any."""

@@ -34,7 +34,7 @@ from radsearch.reading.isolation import IsolatedPool, Refusal, limits_of
 from radsearch.settings import Settings, usable_cores
 
 CHUNK_FILES = 256  # files that are embedded and written together; also what one Prefect task takes
-CHUNKS_IN_FLIGHT = 3  # one decodes, one embeds, one is written; one more for each further GPU
+CHUNKS_IN_FLIGHT = 3  # one decodes, one embeds, one is written; two more for each further GPU
 _IDENTIFY_FILES = 64
 _IDENTIFY_AHEAD = 4
 _DECODE_FILES = 8
@@ -71,7 +71,7 @@ class Ingestion:
         workers = settings.workers or max(1, usable_cores() - 1)
         self._decode_ahead = workers + 1
         gpus = expected_gpus(settings.device)
-        self.chunks_in_flight = CHUNKS_IN_FLIGHT + max(0, gpus - 1)
+        self.chunks_in_flight = CHUNKS_IN_FLIGHT + 2 * max(0, gpus - 1)
         order = WorkOrder(pseudonymizer, preprocessings, choice_of(settings), pictures_travel=gpus > 0)
         self._pool = IsolatedPool(order, workers, limits_of(settings))
         self.embedding = embedding or Embedding(models, settings, index.card.models)

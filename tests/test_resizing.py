@@ -1,19 +1,24 @@
-"""Resizing on the device gives the bytes of Pillow where that resizes columns first, as it does for these shapes."""
+"""Resizing on the device gives the bytes of Pillow, those of version 13 whatever the version."""
 
 from dataclasses import replace
 
 import numpy as np
+import PIL
 import pytest
 import torch
 from PIL import Image
 
+from radsearch.errors import UnreadableImageError
 from radsearch.models import Preprocessing
 from radsearch.models.inputs import Batch, Inputs, mean_of_map
 from radsearch.models.preprocessing import plan, prepare
 from radsearch.models.resizing import resize
 
 HOW = Preprocessing(96, "squash", 96, "bicubic", (0.0,) * 3, (1.0,) * 3)
-SHAPES = [(40, 30), (96, 96), (512, 512), (301, 224), (79, 131), (1, 1), (7, 300), (640, 480), (1000, 777)]
+SHAPES = [
+    *((40, 30), (96, 96), (512, 512), (301, 224), (79, 131), (1, 1), (7, 300), (640, 480), (1000, 777)),
+    *((110, 88), (256, 205), (98, 90), (96, 95), (500, 97), (300, 7)),  # mostly with rows first
+]
 
 
 def pictured(shape: tuple[int, ...], seed: int = 0) -> "np.ndarray":
@@ -43,6 +48,52 @@ def test_every_way_of_resizing_gives_pillows_bytes(way: str, interpolation: str)
         for shape in [*SHAPES, (120, 200, 3)]:
             picture = pictured(shape)
             np.testing.assert_array_equal(on_device(picture, how), prepare(picture, how))
+
+
+@pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
+@pytest.mark.parametrize("rows_first", [True, False])
+def test_rows_are_resized_first_where_they_shrink_twice_as_much(interpolation: str, *, rows_first: bool) -> None:
+    """As Pillow 13 does in one call; earlier versions never do."""
+    shape = (110, 88) if rows_first else (110, 89 + 14)
+    kernel = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}[interpolation]
+    image = Image.fromarray(pictured(shape))
+    rows = image.resize((shape[1], 96), kernel).resize((96, 96), kernel)
+    columns = image.resize((96, shape[0]), kernel).resize((96, 96), kernel)
+    assert (np.asarray(rows) != np.asarray(columns)).any()
+    ours = prepare(np.asarray(image), replace(HOW, interpolation=interpolation))
+    np.testing.assert_array_equal(ours, rows if rows_first else columns)
+
+
+@pytest.mark.skipif(int(PIL.__version__.partition(".")[0]) < 13, reason="an earlier Pillow takes the columns first")
+def test_the_picture_is_that_of_one_call_of_pillow() -> None:
+    random = np.random.default_rng(1)
+    shapes = [*SHAPES, *(tuple(int(side) for side in random.integers(1, 300, 2)) for _ in range(200))]
+    for shape in shapes:
+        for interpolation, kernel in (("bilinear", Image.Resampling.BILINEAR), ("bicubic", Image.Resampling.BICUBIC)):
+            picture = pictured(shape)
+            expected = np.asarray(Image.fromarray(picture).resize((96, 96), kernel))
+            np.testing.assert_array_equal(prepare(picture, replace(HOW, interpolation=interpolation)), expected)
+
+
+@pytest.mark.parametrize("shape", [(3, 70000), (70000, 3), (1, 3001)])
+def test_of_a_very_long_picture_the_crop_costs_no_more_than_what_it_shows(shape: tuple[int, int]) -> None:
+    how = replace(HOW, resize="shortest")
+    steps = plan(*shape, how)
+    assert max(steps.height, steps.width) < 105 * 96
+    picture = pictured(shape)
+    middle = tuple(slice((length - min(length, 299)) // 2, (length + min(length, 299)) // 2) for length in shape)
+    elsewhere = picture.copy()
+    elsewhere[:] = 0
+    elsewhere[middle] = picture[middle]
+    square = prepare(picture, how)
+    assert square.std() > 5
+    np.testing.assert_array_equal(square, prepare(elsewhere, how))
+    np.testing.assert_array_equal(square, on_device(picture, how))
+
+
+def test_a_picture_too_long_for_a_square_is_refused_and_not_put_into_gigabytes() -> None:
+    with pytest.raises(UnreadableImageError, match="longer than 16384 pixels"):
+        prepare(np.zeros((1, 70000), np.uint8), replace(HOW, resize="square"))
 
 
 @pytest.mark.parametrize("way", ["squash", "shortest", "square", "longest"])
@@ -84,3 +135,13 @@ def test_the_mean_without_padding_counts_the_positions_that_hold_picture() -> No
     batch = Batch(torch.zeros(1, 3, 64, 64), torch.tensor([[64, 17]]))  # 17 of 64 columns reach into the second of four
     assert mean_of_map(features, batch, without_padding=True).item() == np.mean([0, 1, 4, 5, 8, 9, 12, 13])
     assert mean_of_map(features, batch, without_padding=False).item() == 7.5
+
+
+def test_a_position_counts_from_its_first_pixel_of_picture_at_every_size() -> None:
+    for rows in (7, 14, 37, 64):
+        size = rows * 16
+        features = torch.arange(float(rows)).reshape(1, 1, rows, 1).expand(1, 1, rows, rows)
+        for extent in range(1, size + 1):
+            batch = Batch(torch.zeros(1, 3, size, size), torch.tensor([[extent, size]]))
+            held = -(-extent * rows // size)
+            assert mean_of_map(features, batch, without_padding=True).item() == pytest.approx((held - 1) / 2)

@@ -2,7 +2,9 @@
 
 import os
 import signal
+import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,10 +14,12 @@ import pytest
 from ingest.pipeline import ingest_all
 from ingest.run import begin
 from ingest.sources import Archive
-from radsearch.errors import EmbeddingError, ModelUnavailableError
+from radsearch.errors import EmbeddingError, ModelUnavailableError, OutOfDeviceMemoryError
 from radsearch.models import built_in_models
 from radsearch.models.base import load_model
-from radsearch.models.several import DeviceProcesses, EmbeddingOrder, ManyDeviceEmbedder, embed
+from radsearch.models.several import DeviceProcesses, EmbeddingOrder, EmbeddingWork, ManyDeviceEmbedder, embed
+from radsearch.models.weights import find_weights, fingerprint_of
+from radsearch.reading.isolation import Refusal
 from radsearch.settings import Settings
 
 SPEC = built_in_models()["efficientnet-lite0"]
@@ -30,39 +34,129 @@ def pictures(number: int = 4) -> list["np.ndarray"]:
 def test_two_processes_give_the_vectors_of_one_even_when_they_are_killed() -> None:
     alone = load_model(SPEC, device="cpu")
     with DeviceProcesses(["cpu", "cpu"], None, 2) as processes:
-        both = ManyDeviceEmbedder(SPEC, processes, None, precision="float32", batch=2)
-        assert both.fingerprint == alone.fingerprint
+        both = ManyDeviceEmbedder(SPEC, processes, alone.fingerprint)
+        np.testing.assert_allclose(both.probe(), alone.probe(), atol=1e-6)
         np.testing.assert_allclose(both.embed_images(pictures()), alone.embed_images(pictures()), atol=1e-6)
-        for pool in processes._pools:
-            (worker,) = pool._workers
+        for device in processes._devices:
+            (worker,) = device.pool._workers
             if worker._process is not None:
                 os.kill(worker._process.pid, signal.SIGKILL)
         np.testing.assert_allclose(both.embed_images(pictures()), alone.embed_images(pictures()), atol=1e-6)
 
 
-class Inline:
-    """Does the work of a process here."""
+class Answers:
+    """In a pool's place: what the work of its process comes to, one after the other; a function is asked."""
 
-    devices = ("cpu",)
+    def __init__(self, *answers: object) -> None:
+        self.answers = list(answers)
+        self.closed = False
+        self.asked: list[EmbeddingWork] = []
 
-    def embed(self, work: object) -> object:
-        result = embed(EmbeddingOrder("cpu", None, 2), work)
-        if isinstance(result, Exception):
-            raise result
-        return result
+    def begin(self, task: object, works: list[EmbeddingWork]) -> "Answers":
+        assert task is embed
+        self.asked += works
+        return self
+
+    def results(self) -> list[object]:
+        answer = self.answers.pop(0)
+        return [answer(self.asked[-1]) if callable(answer) else answer]
+
+    def close(self) -> None:
+        self.closed = True
 
 
-def test_what_a_model_raises_in_its_process_is_raised_where_it_was_asked_for() -> None:
+def processes_of(monkeypatch: pytest.MonkeyPatch, *pools: Answers) -> DeviceProcesses:
+    following = iter(pools)
+    monkeypatch.setattr("radsearch.models.several.IsolatedPool", lambda *_args: next(following))
+    return DeviceProcesses([f"cuda:{number}" for number in range(len(pools))], None, 0)
+
+
+FINGERPRINT = fingerprint_of(SPEC, find_weights(SPEC, None))
+VECTOR, OTHER = np.array([0.6, 0.8], np.float32), np.array([0.8, 0.6], np.float32)
+FULL, GONE = OutOfDeviceMemoryError("cuda:0 has not the memory"), ModelUnavailableError("the process was lost")
+
+
+def test_what_a_model_raises_in_its_process_is_raised_where_it_was_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
     wrong = replace(SPEC, dimension=7)
-    embedder = ManyDeviceEmbedder(wrong, Inline(), None, precision="float32", batch=2)
+    here = Answers(lambda work: embed(EmbeddingOrder("cpu", None, 2), work))
+    embedder = ManyDeviceEmbedder(
+        wrong, processes_of(monkeypatch, here), fingerprint_of(wrong, find_weights(wrong, None))
+    )
     with pytest.raises(EmbeddingError, match=r"shape \(4, 1280\), not \(4, 7\)"):
         embedder.embed_images(pictures())
 
 
-def test_weights_that_are_missing_are_said_before_any_process_is_asked(tmp_path: Path) -> None:
-    nowhere = replace(SPEC, weights=f"path:{tmp_path}")
-    with pytest.raises(ModelUnavailableError, match="holds no weights"):
-        ManyDeviceEmbedder(nowhere, Inline(), None, precision="float32", batch=2)
+def test_weights_that_were_replaced_since_the_run_began_are_refused_in_the_process() -> None:
+    work = EmbeddingWork(SPEC, replace(FINGERPRINT, weights="sha256:other"), probe=True)
+    answer = embed(EmbeddingOrder("cpu", None, 2), work)
+    assert isinstance(answer, ModelUnavailableError)
+    assert "efficientnet-lite0 has changed since this run began: weights: sha256:other -> " in str(answer)
+
+
+def test_a_device_that_cannot_is_named_and_left_out(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    pools = Answers(FULL), Answers(VECTOR, VECTOR, VECTOR)
+    processes = processes_of(monkeypatch, *pools)
+    embedder = ManyDeviceEmbedder(SPEC, processes, FINGERPRINT)
+    np.testing.assert_array_equal(embedder.probe(), VECTOR)
+    assert caplog.messages == ["cuda:0 is left out of this run: cuda:0 has not the memory"]
+    assert processes.names == ("cuda:1",)
+    assert [pool.closed for pool in pools] == [True, False]
+    for _ in range(2):
+        embedder.embed_prepared(pictures())
+    assert len(pools[1].asked) == 3
+
+
+def test_where_no_device_can_the_first_ones_error_is_raised(monkeypatch: pytest.MonkeyPatch) -> None:
+    embedder = ManyDeviceEmbedder(SPEC, processes_of(monkeypatch, Answers(FULL), Answers(GONE)), FINGERPRINT)
+    with pytest.raises(OutOfDeviceMemoryError, match="cuda:0"):
+        embedder.probe()
+
+
+@pytest.mark.parametrize("fault", [FULL, Refusal("the decoder was killed"), GONE])
+def test_what_one_device_cannot_do_another_is_asked_for(monkeypatch: pytest.MonkeyPatch, fault: object) -> None:
+    pools = Answers(fault), Answers(VECTOR)
+    embedder = ManyDeviceEmbedder(SPEC, processes_of(monkeypatch, *pools), FINGERPRINT)
+    np.testing.assert_array_equal(embedder.embed_images(pictures()), VECTOR)
+
+
+def test_what_none_can_do_is_raised_and_what_is_the_models_fault_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    pools = Answers(Refusal("crashed"), EmbeddingError("not finite")), Answers(FULL)
+    embedder = ManyDeviceEmbedder(SPEC, processes_of(monkeypatch, *pools), FINGERPRINT)
+    with pytest.raises(OutOfDeviceMemoryError):
+        embedder.embed_images(pictures())
+    with pytest.raises(EmbeddingError, match="not finite"):
+        embedder.embed_images(pictures())
+    assert [len(pool.asked) for pool in pools] == [2, 1]
+
+
+def test_two_batches_are_on_their_way_to_each_device_and_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    go_on = threading.Event()
+    asked = threading.Semaphore(0)
+
+    def answer(_work: EmbeddingWork) -> np.ndarray:
+        asked.release()
+        go_on.wait(60)
+        return VECTOR
+
+    pools = [Answers(*[answer] * 9) for _ in range(2)]
+    embedder = ManyDeviceEmbedder(SPEC, processes_of(monkeypatch, *pools), FINGERPRINT)
+    with ThreadPoolExecutor(6) as threads:
+        results = [threads.submit(embedder.embed_prepared, pictures()) for _ in range(6)]
+        for _ in range(4):
+            assert asked.acquire(timeout=60)
+        assert not asked.acquire(timeout=0.2)
+        assert [len(pool.asked) for pool in pools] == [2, 2]
+        go_on.set()
+        assert len([result.result() for result in results]) == 6
+
+
+@pytest.mark.parametrize(("stated", "batch"), [(0, 256), (7, 7)])
+def test_the_batch_is_that_of_one_device(monkeypatch: pytest.MonkeyPatch, stated: int, batch: int) -> None:
+    processes = processes_of(monkeypatch, Answers())
+    processes.batch = stated
+    assert ManyDeviceEmbedder(SPEC, processes, FINGERPRINT).batch == batch
 
 
 @pytest.mark.slow

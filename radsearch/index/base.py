@@ -96,7 +96,7 @@ class Index(ABC):
             way_out = "build a new index, or use the version that built this one"
             if replace(fingerprint, precision=held.precision) == held:
                 way_out = f"set RADSEARCH_PRECISION to {held.precision}, or leave it open, or build a new index"
-            elif held.weights != fingerprint.weights:
+            elif replace(fingerprint, weights=held.weights) == held:
                 way_out = (
                     "bring the weights that it was built with (another revision or copy of them is here now), "
                     "or build a new index"

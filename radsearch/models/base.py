@@ -20,6 +20,7 @@ from radsearch.models.network import Loader, Network
 from radsearch.models.precision import dtype_of, narrow
 from radsearch.models.preprocessing import prepare
 from radsearch.models.prompts import prompts_for
+from radsearch.models.resizing import forget
 from radsearch.models.spec import ModelSpec, Precision
 from radsearch.models.stated import refuse_disagreement
 from radsearch.models.table import built_in_models
@@ -34,8 +35,8 @@ GPU_BATCH = 256
 _USUAL_SIDE = 224
 _WITHOUT_PADDING = "mean of the last feature map without padding"
 _FOUR_AXES = 4
+_SHORT = ("out of memory", "alloc_failed", "not enough memory", "can't allocate memory")
 _Item = TypeVar("_Item")
-_Items = TypeVar("_Items")
 _Input = TypeVar("_Input")
 
 
@@ -78,7 +79,7 @@ class Embedder:
         # decoder that takes a core for a moment holds up one pass only (docs/benchmarks.md). On a GPU one thread
         # prepares and launches a batch while those before it are computed.
         self._passes = ThreadPoolExecutor(
-            usable_cores() if on_cpu else 1, initializer=_one_thread_a_pass if on_cpu else None
+            usable_cores() if on_cpu else 1, initializer=_one_thread_a_pass if on_cpu else self._take_the_device
         )
 
     def embed_images(self, pictures: Iterable[Picture]) -> Vectors:
@@ -137,11 +138,15 @@ class Embedder:
 
     def features(self, batches: Iterable[torch.Tensor]) -> list[torch.Tensor]:
         """The forward pass alone: (n, 3, size, size) batches, normalised, on the device -> (n, dimension) each."""
-        return list(self._passes.map(lambda pixels: self._forward(Batch, self._features, pixels), batches))
+        return list(self._passes.map(lambda pixels: self._forward(self._features, Batch(pixels)), batches))
 
     def normalised(self, squares: Sequence[Picture]) -> torch.Tensor:
         """Squares as `prepare` makes them -> (n, 3, size, size) float32 on the device."""
         return self._inputs.of_prepared(squares).pixels
+
+    def _take_the_device(self) -> None:
+        if self._device.type == "cuda":
+            torch.cuda.set_device(self._device)
 
     def _embed(self, batch_of: Callable[[Sequence[Picture]], Batch], pictures: Sequence[Picture]) -> Vectors:
         return self._run(batch_of, self._features, pictures)
@@ -173,33 +178,40 @@ class Embedder:
         features_of: Callable[[_Input], torch.Tensor],
         items: Sequence[_Item],
     ) -> list[_OnItsWay]:
-        """Start a batch; where the device has not the memory for it, its two halves, and so on."""
+        """Start a batch; where the device has not the memory for it, its two halves, and so on.
+
+        Later batches are as small as the largest that went through; not so where the pictures themselves were too much.
+        """
+        made: _Input | None = None
         try:
-            return [self._to_host(self._forward(input_of, features_of, items))]
-        except torch.OutOfMemoryError as error:
-            if len(items) == 1:
-                raise OutOfDeviceMemoryError(
-                    f"{self._device} has not the memory for one image of {self.spec.name}"
-                ) from error
-        half = (len(items) + 1) // 2
-        self.batch = min(self.batch, half)
+            with torch.inference_mode():
+                made = input_of(items)
+            return [self._to_host(self._forward(features_of, made))]
+        except (RuntimeError, MemoryError) as error:
+            if not _short_of_memory(error):
+                raise
+        pictures_fit = made is not None
+        made = None  # the halves need its place
+        forget()
         if self._device.type == "cuda":
             torch.cuda.empty_cache()
-        return [part for smaller in _batches(items, half) for part in self._begin(input_of, features_of, smaller)]
+        if len(items) == 1:
+            raise OutOfDeviceMemoryError(f"{self._device} has not the memory for one image of {self.spec.name}")
+        half = (len(items) + 1) // 2
+        parts = [part for smaller in _batches(items, half) for part in self._begin(input_of, features_of, smaller)]
+        if pictures_fit:
+            self.batch = min(self.batch, half)
+        return parts
 
-    def _forward(
-        self, input_of: Callable[[_Items], _Input], features_of: Callable[[_Input], torch.Tensor], items: _Items
-    ) -> torch.Tensor:
-        """Both contexts hold for one thread only. Pictures are resized and normalised in float32 in any case."""
+    def _forward(self, features_of: Callable[[_Input], torch.Tensor], made: _Input) -> torch.Tensor:
+        """Both contexts hold for one thread only. Pictures were resized and normalised in float32 in any case."""
         narrowed = self._dtype != torch.float32
-        with torch.inference_mode():
-            made = input_of(items)
-            with torch.autocast(self._device.type, self._dtype, enabled=narrowed):
-                return features_of(made).float()
+        with torch.inference_mode(), torch.autocast(self._device.type, self._dtype, enabled=narrowed):
+            return features_of(made).float()
 
     def _to_host(self, features: torch.Tensor) -> _OnItsWay:
         if self._device.type != "cuda":
-            return _OnItsWay(features.cpu(), None)
+            return _OnItsWay(features.clone(), None)  # a class token alone, not all that it is a view of
         place = torch.empty(features.shape, dtype=features.dtype, pin_memory=True)
         place.copy_(features, non_blocking=True)
         done = torch.cuda.Event()
@@ -247,24 +259,32 @@ def load_model(
     weights = find_weights(spec, models_folder)
     refuse_disagreement(spec, weights.place)
     loader = cast("Loader", importlib.import_module(f"radsearch.models.loaders.{spec.library}"))
+    fingerprint = fingerprint_of(spec, weights, precision)
     try:
-        network = loader.load(spec, weights)
+        return Embedder(spec, fingerprint, loader.load(spec, weights), device=chosen, batch=batch)
     except RadSearchError:
         raise
     except Exception as error:  # each library has its own way to refuse a file
+        if _short_of_memory(error):
+            raise ModelUnavailableError(f"{chosen} has not the memory for {spec.name}") from None
         words = f"{type(error).__name__}: {' '.join(str(error).split())}"
         if isinstance(error, pickle.UnpicklingError):  # torch recommends to run it
             words = "the file holds something else than tensors, which was not run"
         raise ModelUnavailableError(
             f"the weights of {spec.name} in {weights.place} cannot be loaded by {spec.library} ({words})"
         ) from error
-    return Embedder(spec, fingerprint_of(spec, weights, precision), network, device=chosen, batch=batch)
 
 
 def usual_batch(spec: ModelSpec, *, on_cpu: bool) -> int:
     """Images in one pass where nobody says otherwise: fewer of larger ones."""
     share = (_USUAL_SIDE / spec.preprocessing.size) ** 2
     return max(1, round((CPU_BATCH if on_cpu else GPU_BATCH) * min(1.0, share)))
+
+
+def _short_of_memory(error: Exception) -> bool:
+    """Not every library of CUDA's, nor the host's allocator, has an exception of its own for it."""
+    short = isinstance(error, (torch.OutOfMemoryError, MemoryError))
+    return short or (isinstance(error, RuntimeError) and any(words in str(error).lower() for words in _SHORT))
 
 
 def _one_thread_a_pass() -> None:

@@ -10,14 +10,23 @@ import urllib.request
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
+from fnmatch import fnmatch
+from pathlib import Path, PurePosixPath
 from urllib.parse import urlsplit
 
 from radsearch.errors import ModelUnavailableError, RadSearchError
 from radsearch.models.spec import ModelSpec
-from radsearch.models.weights import TEXT_TOWER, find_weights, text_repository, weights_are_here
+from radsearch.models.weights import (
+    TEXT_TOWER,
+    WEIGHT_FILES,
+    being_fetched,
+    find_weights,
+    folder_in_cache,
+    text_repository,
+    weights_are_here,
+)
 
-_SAFE, _PICKLED = "*.safetensors", "pytorch_model*.bin"
+_USUAL_NAMES = ("pytorch_model*.bin", "*pytorch_model*.bin")  # not those of an optimiser beside them
 _DESCRIPTIONS = ("*.json", "*.txt", "*.model")
 _BLOCK = 1 << 20
 _DISK_FAULTS = (errno.ENOSPC, errno.EACCES, errno.EROFS, errno.EDQUOT)
@@ -40,6 +49,28 @@ def fetch_weights(spec: ModelSpec, models_folder: Path | None) -> Path:
             f"the weights of {spec.name} are not here and need a folder; run: "
             f"python -m radsearch models fetch {spec.name} --to DIR, and set RADSEARCH_MODELS to DIR"
         )
+    if (target is None or target.is_dir()) and weights_are_here(spec, models_folder):
+        return find_weights(spec, models_folder).place
+    marker = being_fetched(target or folder_in_cache(spec.repository, spec.revision))
+    try:
+        marker.parent.mkdir(parents=True, exist_ok=True)
+        marker.touch()
+        place = _fetch(spec, target)
+        if not weights_are_here(spec, models_folder, heed_marker=False):
+            raise ModelUnavailableError(_unreachable(spec, FileNotFoundError()))
+    except RadSearchError as error:
+        if not weights_are_here(spec, models_folder, heed_marker=False):
+            marker.unlink(missing_ok=True)
+            raise
+        raise ModelUnavailableError(f"{error}; where they were copied here as a whole, remove {marker}") from error
+    except OSError as error:
+        raise ModelUnavailableError(_unreachable(spec, error)) from error
+    marker.unlink(missing_ok=True)
+    return place
+
+
+def _fetch(spec: ModelSpec, target: Path | None) -> Path:
+    """Weights and text tower; without network the hub's client takes what was begun for success."""
     try:
         with _quiet_hub():
             place = _from_hub(spec, target) if spec.scheme == "hub" else _from_address(spec, target or Path())
@@ -52,8 +83,6 @@ def fetch_weights(spec: ModelSpec, models_folder: Path | None) -> Path:
             _text_tower(spec, target)
     except Exception as error:
         raise ModelUnavailableError(_unreachable(spec, error, text_tower=True)) from error
-    if not weights_are_here(spec, models_folder):  # without network the hub's client takes what was begun for success
-        raise ModelUnavailableError(_unreachable(spec, FileNotFoundError()))
     return place
 
 
@@ -97,7 +126,10 @@ def _kind_of_weights(spec: ModelSpec) -> str:
     from huggingface_hub import HfApi
 
     names = HfApi().list_repo_files(spec.repository, revision=spec.revision)
-    return _SAFE if any(name.endswith(".safetensors") for name in names) else _PICKLED
+    for pattern in (WEIGHT_FILES[0], *_USUAL_NAMES, *WEIGHT_FILES):
+        if any(fnmatch(name, pattern) for name in names):
+            return pattern
+    raise ModelUnavailableError(f"the hub's {spec.repository} holds no weights at commit {spec.revision}")
 
 
 def _text_tower(spec: ModelSpec, target: Path | None) -> None:
@@ -121,10 +153,10 @@ def _from_address(spec: ModelSpec, target: Path) -> Path:
     half = target / f".fetched.{os.getpid()}"
     try:
         _download(spec, half)
-        if spec.repository.endswith(".zip"):
+        if spec.is_archive:
             _unpack(spec, half, target)
         else:
-            half.replace(target / spec.files[0])
+            _into_place(half, target / spec.files[0])
     finally:
         half.unlink(missing_ok=True)
     return target
@@ -150,19 +182,28 @@ def _download(spec: ModelSpec, file: Path) -> None:
 
 
 def _unpack(spec: ModelSpec, archive: Path, target: Path) -> None:
-    """Members are found by their last name and written under the row's own: no path of the archive is followed."""
+    """Members are found by how their names end and written under the row's own: no path of the archive is followed."""
     with zipfile.ZipFile(archive) as opened:
-        members = {Path(member.filename).name: member for member in opened.infolist() if not member.is_dir()}
+        members = [member for member in opened.infolist() if not member.is_dir()]
         for name in spec.files:
-            if name not in members:
-                raise ModelUnavailableError(f"the archive of {spec.name} holds no {name}")
+            wanted = PurePosixPath(name).parts
+            ending = [one for one in members if PurePosixPath(one.filename).parts[-len(wanted) :] == wanted]
+            found = [one for one in ending if PurePosixPath(one.filename).parts == wanted] or ending
+            if len(found) != 1:
+                several = f"{len(found)} of the name {name}; files can say of which folder" if found else f"no {name}"
+                raise ModelUnavailableError(f"the archive of {spec.name} holds {several}")
             half = target / f".unpacked.{os.getpid()}"
             try:
-                with opened.open(members[name]) as source, half.open("wb") as stream:
+                with opened.open(found[0]) as source, half.open("wb") as stream:
                     shutil.copyfileobj(source, stream, _BLOCK)
-                half.replace(target / name)
+                _into_place(half, target / name)
             finally:
                 half.unlink(missing_ok=True)
+
+
+def _into_place(half: Path, file: Path) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    half.replace(file)
 
 
 def _unreachable(spec: ModelSpec, error: Exception, *, text_tower: bool = False) -> str:

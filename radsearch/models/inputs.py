@@ -90,10 +90,9 @@ def mean_of_map(features: torch.Tensor, batch: Batch, *, without_padding: bool) 
     if not without_padding or batch.extents is None:
         return features.mean(dim=(2, 3))
     rows, columns = features.shape[2:]
-    sides = torch.tensor([rows, columns], device=features.device) / torch.tensor(
-        batch.pixels.shape[2:], device=features.device
-    )
-    held = torch.ceil(batch.extents * sides)
+    sides = torch.tensor([rows, columns], device=features.device)
+    size = batch.pixels.shape[2]
+    held = (batch.extents * sides + size - 1) // size  # a position that holds some picture counts
     down = torch.arange(rows, device=features.device) < held[:, :1]
     across = torch.arange(columns, device=features.device) < held[:, 1:]
     counts = (down[:, :, None] & across[:, None, :]).unsqueeze(1)

@@ -1,8 +1,8 @@
 """Resizing on the device: what `preprocessing` does with Pillow, as two matrix products a stack of pictures.
 
-Pillow resizes columns, rounds to bytes, resizes rows and rounds again, each by weights that depend on the position only
-and have 22 bits behind the point (its `Resample.c`). So do the products here, in double precision: all sums are exact.
-Pillow 13 resizes the rows of some tall pictures first: there the bytes differ from these (open: issue 4's note).
+Pillow resizes columns and rounds to bytes, then rows likewise (or the other way round), each by weights that depend on
+the position only and have 22 bits behind the point (its `Resample.c`). So do the products here, in double precision:
+all sums are exact.
 """
 
 import functools
@@ -20,21 +20,22 @@ _BICUBIC_A = -0.5
 
 def resize(stack: torch.Tensor, steps: Plan, interpolation: str) -> torch.Tensor:
     """(n, channels, height, width) float32 of byte values -> (n, channels, rows, columns), likewise."""
-    stack = stack.double()
-    if steps.canvas:
-        canvas = stack.new_zeros((*stack.shape[:2], steps.canvas, steps.canvas))
-        top, left = steps.canvas_top, steps.canvas_left
-        canvas[:, :, top : top + stack.shape[2], left : left + stack.shape[3]] = stack
-        stack = canvas
     height, width = stack.shape[2:]
-    across = _weights(_Line(width, steps.width, steps.left, steps.columns), interpolation, stack.device)
-    down = _weights(_Line(height, steps.height, steps.top, steps.rows), interpolation, stack.device)
-    if across is not None:
-        stack = _to_bytes(stack @ across.T)
-    if down is not None:
-        stack = _to_bytes(down @ stack)
-    top, left = steps.top if down is None else 0, steps.left if across is None else 0
-    return stack[:, :, top : top + steps.rows, left : left + steps.columns].float()
+    stack = stack[:, :, steps.above : height - steps.above, steps.before : width - steps.before].double()
+    height, width = stack.shape[2:]
+    columns = _Line(steps.canvas or width, steps.canvas_left, width, steps.width, steps.left, steps.columns)
+    rows = _Line(steps.canvas or height, steps.canvas_top, height, steps.height, steps.top, steps.rows)
+    for of_rows in (steps.rows_first, not steps.rows_first):
+        if of_rows:
+            stack = _to_bytes(_weights(rows, interpolation, stack.device) @ stack)
+        else:
+            stack = _to_bytes(stack @ _weights(columns, interpolation, stack.device).T)
+    return stack.float()
+
+
+def forget() -> None:
+    """Give the memory of all weights back to the device."""
+    _weights.cache_clear()
 
 
 def _to_bytes(values: torch.Tensor) -> torch.Tensor:
@@ -43,22 +44,25 @@ def _to_bytes(values: torch.Tensor) -> torch.Tensor:
 
 @dataclass(frozen=True, slots=True)
 class _Line:
-    """A line of `length` pixels is scaled to `scaled`, of which `kept` from `first` on are wanted."""
+    """A line of `length` pixels is scaled to `scaled`, of which `kept` from `first` on are wanted.
+
+    All but `held` pixels from `begin` on are black, and are not there.
+    """
 
     length: int
+    begin: int
+    held: int
     scaled: int
     first: int
     kept: int
 
 
-@functools.lru_cache(maxsize=256)
-def _weights(line: _Line, interpolation: str, device: torch.device) -> torch.Tensor | None:
-    """(kept, length) float64: how much each pixel of a line counts for each of those kept; None for no change.
+@functools.lru_cache(maxsize=64)
+def _weights(line: _Line, interpolation: str, device: torch.device) -> torch.Tensor:
+    """(kept, held) float64: how much each pixel of a line counts for each of those kept.
 
-    Source: `precompute_coeffs` and `normalize_coeffs_8bpc` of Pillow's Resample.c.
+    Source: `precompute_coeffs` and `normalize_coeffs_8bpc` of Pillow's Resample.c; a line of the right length stays.
     """
-    if line.length == line.scaled:
-        return None
     weigh, reach = _FILTERS[interpolation]
     scale = line.length / line.scaled
     stretch = max(scale, 1.0)
@@ -70,7 +74,7 @@ def _weights(line: _Line, interpolation: str, device: torch.device) -> torch.Ten
         weights = np.array([weigh((pixel - centre + 0.5) / stretch) for pixel in range(begin, end)])
         fixed = np.trunc(weights / weights.sum() * _FIXED_POINT + np.copysign(0.5, weights))
         matrix[row, begin:end] = fixed / _FIXED_POINT
-    return torch.from_numpy(matrix).to(device)
+    return torch.from_numpy(matrix[:, line.begin : line.begin + line.held].copy()).to(device)
 
 
 def _bilinear(distance: float) -> float:

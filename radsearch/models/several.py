@@ -5,22 +5,26 @@ again.
 """
 
 import functools
-import queue
-from collections.abc import Iterable, Sequence
+import logging
+import threading
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Self, cast
 
-from radsearch.errors import RadSearchError
+from radsearch.errors import ModelUnavailableError, OutOfDeviceMemoryError, RadSearchError
 from radsearch.models.spec import ModelSpec, Precision
-from radsearch.models.weights import find_weights, fingerprint_of
 from radsearch.reading.isolation import IsolatedPool, Limits, Pending, Refusal
-from radsearch.study import Picture, Vectors
+from radsearch.study import Fingerprint, Picture, Vectors
 
 if TYPE_CHECKING:
     from radsearch.models.base import Embedder
 
 _NO_LIMITS = Limits(seconds=0, memory_mb=0)
+_IN_FLIGHT = 2  # batches a device: one is computed while the next is on its way to it
+_OF_THE_DEVICE = (OutOfDeviceMemoryError, ModelUnavailableError)  # another one may do better
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,21 +41,29 @@ class EmbeddingWork:
     """Pictures for one model; `prepared` where they went through `prepare`; `probe` for the test card instead."""
 
     spec: ModelSpec
-    precision: Precision
-    pictures: Sequence[Picture]
-    prepared: bool
+    fingerprint: Fingerprint
+    pictures: Sequence[Picture] = ()
+    prepared: bool = False
     probe: bool = False
 
 
 def embed(order: EmbeddingOrder, work: EmbeddingWork) -> Vectors | RadSearchError:
     """Runs in the process. An error that the caller has to deal with is its result."""
     try:
-        embedder = _load(order, work.spec, work.precision)
+        embedder = _load(order, work.spec, cast("Precision", work.fingerprint.precision))
+        require_same(work.fingerprint, embedder.fingerprint)
         if work.probe:
             return embedder.probe()
         return embedder.embed_prepared(work.pictures) if work.prepared else embedder.embed_images(work.pictures)
     except RadSearchError as error:
         return error
+
+
+def require_same(wanted: Fingerprint, loaded: Fingerprint) -> None:
+    """Raises ModelUnavailableError where somebody has replaced a model's weights since a run began."""
+    if loaded != wanted:
+        differences = "; ".join(wanted.differences(loaded))
+        raise ModelUnavailableError(f"{wanted.model} has changed since this run began: {differences}")
 
 
 @functools.cache
@@ -63,15 +75,29 @@ def _load(order: EmbeddingOrder, spec: ModelSpec, precision: Precision) -> "Embe
     )
 
 
+@dataclass(slots=True, eq=False)
+class _Device:
+    """A device with its process, and how many batches it has."""
+
+    name: str
+    pool: IsolatedPool[EmbeddingOrder]
+    busy: int = 0
+
+    def begin(self, work: EmbeddingWork) -> "Pending[Vectors | RadSearchError]":
+        """Have its process do it."""
+        pending: Pending[Vectors | RadSearchError] = self.pool.begin(embed, [work])
+        return pending
+
+
 class DeviceProcesses:
     """A process a device. Use it as a context manager."""
 
     def __init__(self, devices: Sequence[str], models_folder: Path | None, batch: int) -> None:
-        self.devices = tuple(devices)
-        self._pools = [IsolatedPool(EmbeddingOrder(device, models_folder, batch), 1, _NO_LIMITS) for device in devices]
-        self._free: queue.SimpleQueue[IsolatedPool[EmbeddingOrder]] = queue.SimpleQueue()
-        for pool in self._pools:
-            self._free.put(pool)
+        self.batch = batch
+        self._devices = [
+            _Device(name, IsolatedPool(EmbeddingOrder(name, models_folder, batch), 1, _NO_LIMITS)) for name in devices
+        ]
+        self._freed = threading.Condition()
 
     def __enter__(self) -> Self:
         return self
@@ -79,53 +105,100 @@ class DeviceProcesses:
     def __exit__(self, *_: object) -> None:
         self.close()
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The devices that work is given to."""
+        return tuple(device.name for device in self._devices)
+
+    def probe(self, work: EmbeddingWork) -> Vectors:
+        """Have every device do it; those that cannot are named in the log and given no work any more.
+
+        Raises:
+            RadSearchError: none can; it is the first one's error.
+        """
+        asked = [(device, device.begin(work)) for device in self._devices]
+        results = [(device, _result(work, pending)) for device, pending in asked]
+        vectors = [result for _, result in results if not isinstance(result, RadSearchError)]
+        failed = [(device, result) for device, result in results if isinstance(result, RadSearchError)]
+        if not vectors:
+            raise failed[0][1]
+        for device, error in failed:
+            _log.warning("%s is left out of this run: %s", device.name, error)
+            self._devices.remove(device)
+            device.pool.close()
+        return vectors[0]
+
     def embed(self, work: EmbeddingWork) -> Vectors:
-        """Have the next free device do it. Raises what the model raised; RadSearchError where its process is lost."""
-        pool = self._free.get()
+        """Have the next free device do it; another one where the first has not the memory, or lost its process.
+
+        Raises:
+            RadSearchError: what the model raised on the last of them, or a process is lost again and again.
+        """
+        tried: list[_Device] = []
+        while True:
+            with self._next(tried) as device:
+                result = _result(work, device.begin(work))
+            if not isinstance(result, RadSearchError):
+                return result
+            tried.append(device)
+            if not isinstance(result, _OF_THE_DEVICE) or len(tried) == len(self._devices):
+                raise result
+
+    @contextmanager
+    def _next(self, tried: Sequence[_Device]) -> Iterator[_Device]:
+        """The least busy device of those that were not tried yet."""
+        with self._freed:
+            while True:
+                device = min((one for one in self._devices if one not in tried), key=lambda one: one.busy)
+                if device.busy < _IN_FLIGHT:
+                    break
+                self._freed.wait()
+            device.busy += 1
         try:
-            pending: Pending[Vectors | RadSearchError] = pool.begin(embed, [work])
-            (result,) = pending.results()
+            yield device
         finally:
-            self._free.put(pool)
-        if isinstance(result, Refusal):
-            raise RadSearchError(f"the process that embeds with {work.spec.name} failed: {result.reason}")
-        if isinstance(result, RadSearchError):
-            raise result
-        return result
+            with self._freed:
+                device.busy -= 1
+                self._freed.notify_all()
 
     def close(self) -> None:
         """End the processes."""
-        for pool in self._pools:
-            pool.close()
+        for device in self._devices:
+            device.pool.close()
+
+
+def _result(work: EmbeddingWork, pending: Pending[Vectors | RadSearchError]) -> Vectors | RadSearchError:
+    (result,) = pending.results()
+    if isinstance(result, Refusal):
+        return ModelUnavailableError(
+            f"the process that embeds with {work.spec.name} was lost twice in a row; the host may be short of memory"
+        )
+    return result
 
 
 class ManyDeviceEmbedder:
-    """One model on all the devices; what an ingest needs of an `Embedder`. Call it from as many threads as devices."""
+    """One model on all the devices; what an ingest needs of an `Embedder`.
 
-    def __init__(
-        self,
-        spec: ModelSpec,
-        processes: DeviceProcesses,
-        models_folder: Path | None,
-        *,
-        precision: Precision,
-        batch: int,
-    ) -> None:
+    Call it from more threads than there are devices, so that each has its next batch before it is done with the first.
+    """
+
+    def __init__(self, spec: ModelSpec, processes: DeviceProcesses, fingerprint: Fingerprint) -> None:
+        from radsearch.models.base import usual_batch
+
         self.spec = spec
-        self.fingerprint = fingerprint_of(spec, find_weights(spec, models_folder), precision)
-        self.takes_pictures = not processes.devices[0].startswith("cpu")
-        self.batch = batch
-        self._precision = precision
+        self.fingerprint = fingerprint
+        self.takes_pictures = not processes.names[0].startswith("cpu")
+        self.batch = processes.batch or usual_batch(spec, on_cpu=not self.takes_pictures)
         self._processes = processes
 
     def probe(self) -> Vectors:
-        """As `Embedder.probe`, on one of the devices."""
-        return self._processes.embed(EmbeddingWork(self.spec, self._precision, (), prepared=False, probe=True))
+        """As `Embedder.probe`, on all of the devices."""
+        return self._processes.probe(EmbeddingWork(self.spec, self.fingerprint, probe=True))
 
     def embed_images(self, pictures: Iterable[Picture]) -> Vectors:
         """As `Embedder.embed_images`."""
-        return self._processes.embed(EmbeddingWork(self.spec, self._precision, list(pictures), prepared=False))
+        return self._processes.embed(EmbeddingWork(self.spec, self.fingerprint, list(pictures)))
 
     def embed_prepared(self, squares: Sequence[Picture]) -> Vectors:
         """As `Embedder.embed_prepared`."""
-        return self._processes.embed(EmbeddingWork(self.spec, self._precision, list(squares), prepared=True))
+        return self._processes.embed(EmbeddingWork(self.spec, self.fingerprint, list(squares), prepared=True))

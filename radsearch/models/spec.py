@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
+from urllib.parse import urlsplit
 
 Precision = Literal["float32", "bfloat16", "float16"]
 Scalar = str | int | float | bool
@@ -82,6 +83,11 @@ class ModelSpec:
     def folder_name(self) -> str:
         """The name of its folder among fetched models."""
         return self.shares or self.name
+
+    @property
+    def is_archive(self) -> bool:
+        """Whether its address gives a ZIP archive."""
+        return self.scheme == "url" and urlsplit(self.repository).path.lower().endswith(".zip")
 
     @property
     def folder(self) -> Path | None:

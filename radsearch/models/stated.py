@@ -31,13 +31,20 @@ def refuse_disagreement(spec: ModelSpec, folder: Path) -> None:
     if not spec.own_preprocessing or spec.library not in _DIALECTS:
         return
     row = asdict(spec.preprocessing)
-    differing = [
-        f"{field} {_said(value)} (the row: {_said(row[field])})"
-        for field, value in stated_preprocessing(folder, spec.library).items()
-        if not _same(value, row[field])
-    ]
+    where = "in its row" if spec.scheme == "path" else f'in a row of your own with like = "{spec.name}"'
+    try:
+        differing = [
+            f"{field} {_said(value)} (the row: {_said(row[field])})"
+            for field, value in stated_preprocessing(folder, spec.library).items()
+            if not _same(value, row[field])
+        ]
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:  # the files hold anything
+        raise ModelUnavailableError(
+            f"what the files of {spec.name} state of its preprocessing is not understood "
+            f"({type(error).__name__}: {' '.join(str(error).split())}); in models.toml, {where}, give the right values "
+            "and own_preprocessing = false"
+        ) from error
     if differing:
-        where = "in its row" if spec.scheme == "path" else f'in a row of your own with like = "{spec.name}"'
         raise ModelUnavailableError(
             f"the files of {spec.name} state another preprocessing than its row: {'; '.join(differing)}; "
             f"in models.toml, {where}, give the right values, or own_preprocessing = false to keep the row's"

@@ -54,6 +54,7 @@ _TYPES: dict[str, type] = {
     "config": dict,
 }
 _CHANNELS = 3
+_LONGEST_NAME = 200  # a folder's name may have 255 bytes, of which some are ours
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _HASH = re.compile(r"sha256:[0-9a-f]{64}|md5:[0-9a-f]{32}")
 _DEFAULTS: dict[str, Any] = {"resize": "squash", "interpolation": "bicubic", "family": "own", "revision": ""}
@@ -105,7 +106,7 @@ def _row(name: str, row: object, known: Mapping[str, ModelSpec], folder: Path) -
     if "config" in stated:
         stated["config"] = tuple(sorted({**(dict(base.config) if base else {}), **stated["config"]}.items()))
     if "path" in stated:
-        stated["weights"] = f"path:{(folder / Path(stated['path']).expanduser()).resolve()}"
+        stated["weights"] = f"path:{_at_home(folder, stated['path'])}"
     if "normalise" in stated:
         stated["mean"], stated["std"] = NORMALISATIONS[stated["normalise"]]
     changes = {key: value for key, value in stated.items() if key in _PREPROCESSING}
@@ -123,12 +124,21 @@ def _row(name: str, row: object, known: Mapping[str, ModelSpec], folder: Path) -
     return spec
 
 
+def _at_home(folder: Path, path: str) -> Path:
+    try:
+        return (folder / Path(path).expanduser()).resolve()
+    except (RuntimeError, ValueError) as error:  # nobody's home, or no path
+        raise SettingsError(f"path: {error}") from None
+
+
 def _check_name(name: str, known: Mapping[str, ModelSpec]) -> None:
     """A name becomes a folder's and a vector's."""
     if name in known:
         raise SettingsError("a model that comes with radsearch has this name; choose another one")
     if not name or not all(letter.isalnum() or letter in "-_.+" for letter in name) or name.startswith("."):
         raise SettingsError("a name has letters, digits, '-', '_', '+' and '.' only")
+    if len(name.encode()) > _LONGEST_NAME:
+        raise SettingsError(f"a name has at most {_LONGEST_NAME} letters")
 
 
 def _base(row: Mapping[str, Any], known: Mapping[str, ModelSpec]) -> ModelSpec | None:
@@ -211,8 +221,12 @@ def _check_place(spec: ModelSpec) -> None:
         raise SettingsError("revision is the commit on the hub, 40 hexadecimal digits: a branch may change")
     if spec.scheme == "url" and not _HASH.fullmatch(spec.revision):
         raise SettingsError("revision is the hash of the file, sha256:... or md5:...")
+    if spec.scheme == "package" and not all(part.isidentifier() for part in spec.repository.split(".")):
+        raise SettingsError("weights from a package are package:MODULE")
     if spec.scheme == "url" and not (spec.repository.startswith("https://") and spec.files):
         raise SettingsError("weights from an address need https and files, the names of the files to keep")
+    if spec.scheme == "url" and not spec.is_archive and len(spec.files) > 1:
+        raise SettingsError("an address that is no .zip archive gives one file")
     if any(Path(name).is_absolute() or ".." in Path(name).parts for name in spec.files):
         raise SettingsError("files lie in the folder of the weights: relative names, without '..'")
     if spec.text_tower and not _COMMIT.fullmatch(spec.text_tower.partition("@")[2]):

@@ -1,8 +1,10 @@
 """Where a model's weights lie, and the fingerprint that they give it. Imports nothing heavy."""
 
+import functools
 import hashlib
 import importlib.util
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +18,8 @@ TEXT_TOWER = "text"
 _TEXT_CONFIG = "config.json"
 # What a library cannot do without, besides the weights.
 _DESCRIPTIONS = {"transformers": "config.json", "timm": "config.json", "open_clip": "open_clip_config.json"}
-_WEIGHT_FILES = ("*.safetensors", "*.bin", "*.pth", "*.pt")
+WEIGHT_FILES = ("*.safetensors", "*.bin", "*.pth", "*.pt")
+_PART = re.compile(r"(.*)-\d{5}-of-(\d{5})(\.\w+)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,17 +56,20 @@ def find_weights(spec: ModelSpec, models_folder: Path | None) -> Weights:
     return fetched
 
 
-def weights_are_here(spec: ModelSpec, models_folder: Path | None) -> bool:
-    """Whether the model loads without a download."""
-    return _weights_here(spec, models_folder) is not None
+def weights_are_here(spec: ModelSpec, models_folder: Path | None, *, heed_marker: bool = True) -> bool:
+    """Whether the model loads without a download.
+
+    Args:
+        spec: its row.
+        models_folder: where fetched models lie.
+        heed_marker: files that `being_fetched` marks do not count.
+    """
+    return _weights_here(spec, models_folder, heed_marker=heed_marker) is not None
 
 
 def hub_snapshot(repository: str, revision: str) -> Path | None:
     """The folder of a repository at that commit in the hub's own cache, where it is there."""
-    from huggingface_hub import constants
-
-    folder = f"models--{repository.replace('/', '--')}"
-    snapshot = Path(constants.HF_HUB_CACHE) / folder / "snapshots" / revision
+    snapshot = folder_in_cache(repository, revision)
     return snapshot if snapshot.is_dir() else None
 
 
@@ -78,8 +84,8 @@ def fingerprint_of(spec: ModelSpec, weights: Weights, precision: Precision = "fl
     digest = hashlib.sha256()
     described = [weights.place / _DESCRIPTIONS[spec.library]] if spec.library in _DESCRIPTIONS else []
     for file in (*weights.files, *(file for file in described if file.is_file())):
-        with file.open("rb") as stream:
-            digest.update(hashlib.file_digest(stream, "sha256").digest())
+        about = file.stat()
+        digest.update(_hash(file, about.st_size, about.st_mtime_ns, about.st_ino))
     how = spec.preprocessing
     scale = "" if how.scale == "byte" else f", {how.scale}"
     crop = f", crop {how.crop}" if how.resize == "shortest" else ""
@@ -99,9 +105,28 @@ def fingerprint_of(spec: ModelSpec, weights: Weights, precision: Precision = "fl
     )
 
 
-def _weights_here(spec: ModelSpec, models_folder: Path | None) -> Weights | None:
+@functools.lru_cache(maxsize=256)
+def _hash(file: Path, *_version: int) -> bytes:
+    """Read once, not for each of a run's questions; anew where size, time or place have changed."""
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").digest()
+
+
+def being_fetched(folder: Path) -> Path:
+    """The file that lies beside a folder as long as its files are not all there."""
+    return folder.with_name(f".{folder.name}.fetching")
+
+
+def folder_in_cache(repository: str, revision: str) -> Path:
+    """Where the hub's own cache has, or would have, a repository at that commit."""
+    from huggingface_hub import constants
+
+    return Path(constants.HF_HUB_CACHE) / f"models--{repository.replace('/', '--')}" / "snapshots" / revision
+
+
+def _weights_here(spec: ModelSpec, models_folder: Path | None, *, heed_marker: bool = True) -> Weights | None:
     folder = _folder_of(spec, models_folder)
-    if folder is None or not folder.is_dir():
+    if folder is None or not folder.is_dir() or (heed_marker and being_fetched(folder).exists()):
         return None
     files = _files_in(folder, spec)
     text = _text_folder(spec, folder)
@@ -118,7 +143,7 @@ def _lacking(spec: ModelSpec, folder: Path) -> str:
     if not folder.is_dir():
         return "is a file" if folder.exists() else "does not exist"
     if not _files_in(folder, spec):
-        return f"holds no weights ({', '.join(spec.files or _WEIGHT_FILES)})"
+        return f"holds no weights ({', '.join(spec.files or WEIGHT_FILES)}), or not all of their parts"
     if not _is_described(spec, folder):
         return f"holds no {_DESCRIPTIONS[spec.library]}"
     return f"lacks the files of its text tower: put those of {spec.text_tower} into {folder / TEXT_TOWER}"
@@ -144,7 +169,7 @@ def _files_in(folder: Path, spec: ModelSpec) -> tuple[Path, ...]:
     if spec.files:
         named = tuple(folder / name for name in spec.files)
         return named if all(file.is_file() for file in named) else ()
-    for pattern in _WEIGHT_FILES:
+    for pattern in WEIGHT_FILES:
         files = tuple(
             file for file in sorted(folder.rglob(pattern)) if TEXT_TOWER not in file.relative_to(folder).parts
         )
@@ -154,10 +179,18 @@ def _files_in(folder: Path, spec: ModelSpec) -> tuple[Path, ...]:
 
 
 def _all_parts(folder: Path, files: Sequence[Path]) -> bool:
-    """Whether all that an index of several files lists are there, where there is such an index."""
+    """Whether all are there that an index of several files lists, where there is one, or that their names count."""
+    names = {file.name for file in files}
     for index in folder.glob(f"*{files[0].suffix}.index.json"):
-        listed = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
-        if not listed <= {file.name for file in files}:
+        try:
+            listed = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
+        except (ValueError, LookupError, TypeError, AttributeError):
+            return False
+        if not listed <= names:
+            return False
+    for part in filter(None, map(_PART.fullmatch, names)):
+        stem, count, suffix = part.groups()
+        if not {f"{stem}-{number:05}-of-{count}{suffix}" for number in range(1, int(count) + 1)} <= names:
             return False
     return True
 

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -74,10 +75,12 @@ class _WarningsAreErrors(logging.Handler):
     def __init__(self, spec: ModelSpec) -> None:
         super().__init__(logging.WARNING)
         self._spec = spec
+        self._thread = threading.get_ident()
         self._said: list[str] = []
 
     def emit(self, record: logging.LogRecord) -> None:
-        self._said.append(record.getMessage())
+        if record.thread == self._thread:  # others load other models, or do something else
+            self._said.append(record.getMessage())
 
     def __enter__(self) -> None:
         logging.getLogger().addHandler(self)
