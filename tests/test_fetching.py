@@ -14,9 +14,9 @@ from fake_hub import REVISION, TOKEN, FakeHub, serve
 
 from radsearch.__main__ import main
 from radsearch.errors import ModelUnavailableError
-from radsearch.models import ModelSpec, built_in_models, weights_are_here
+from radsearch.models import ModelSpec, built_in_models, fetching, weights_are_here
 from radsearch.models.fetching import fetch_weights
-from radsearch.models.weights import find_weights
+from radsearch.models.weights import being_fetched, find_weights
 
 WEIGHTS = b"the numbers, " * 10_000
 pytestmark = pytest.mark.slow
@@ -156,6 +156,28 @@ def test_weights_in_several_files_come_whole(hub: FakeHub, models: Path) -> None
     fetch_weights(spec, models)
     assert fetched(models / "dinov2-vitl14").keys() == files.keys()
     assert [file.name for file in find_weights(spec, models).files] == parts
+
+
+@pytest.mark.parametrize(
+    ("names", "read"),
+    [
+        (["open_clip_pytorch_model.bin", "training_args.bin"], "open_clip_pytorch_model.bin"),
+        (["pytorch_model.bin", "open_clip_pytorch_model.bin"], "pytorch_model.bin"),
+        (["model.pth"], "model.pth"),
+        (["model.pt", "model.onnx"], "model.pt"),
+    ],
+)
+def test_weights_of_another_name_are_found(hub: FakeHub, models: Path, names: list[str], read: str) -> None:
+    spec = row("dinov2-vitl14")
+    hub.add(spec.repository, {**dict.fromkeys(names, WEIGHTS), "config.json": b"{}"})
+    fetch_weights(spec, models)
+    assert [file.name for file in find_weights(spec, models).files] == [read]
+
+
+def test_a_repository_without_weights_is_said_to_have_none(hub: FakeHub, models: Path) -> None:
+    spec = row("dinov2-vitl14")
+    hub.add(spec.repository, {"README.md": b"soon", "config.json": b"{}"})
+    assert refused(spec, models) == f"the hub's {spec.repository} holds no weights at commit {REVISION}"
 
 
 @pytest.mark.parametrize("spec", [DINO, CLIP], ids=lambda spec: spec.name)
@@ -316,6 +338,74 @@ def test_weights_in_several_files_of_which_one_broke_off_are_not_here(hub: FakeH
     refused(spec, models)
 
 
+@pytest.mark.parametrize("index", [b"{}", b"no JSON", b"[]", b'{"weight_map": 3}', None])
+def test_weights_in_several_files_are_not_here_while_one_is_missing(models: Path, index: bytes | None) -> None:
+    """Whatever the list of them says, and without one."""
+    folder = models / DINO.name
+    folder.mkdir(parents=True)
+    (folder / "config.json").write_bytes(b"{}")
+    (folder / "model-00001-of-00002.safetensors").write_bytes(WEIGHTS)
+    assert not weights_are_here(DINO, models)
+    (folder / "model-00002-of-00002.safetensors").write_bytes(WEIGHTS)
+    assert weights_are_here(DINO, models)
+    if index is not None:
+        (folder / "model.safetensors.index.json").write_bytes(index)
+        assert not weights_are_here(DINO, models)
+
+
+@pytest.mark.parametrize("with_folder", [True, False])
+def test_what_is_being_fetched_is_not_here_for_anybody_else(
+    hub: FakeHub, models: Path, monkeypatch: pytest.MonkeyPatch, *, with_folder: bool
+) -> None:
+    """Of two files of weights one may have come, and would be taken for all."""
+    folder = models if with_folder else None
+    hub.add(DINO.repository, {"second.safetensors": WEIGHTS})
+    seen: list[bool] = []
+    tower = fetching._text_tower
+
+    def look(spec: ModelSpec, target: Path | None) -> None:  # the weights are there by now
+        tower(spec, target)
+        seen.append(weights_are_here(spec, folder))
+
+    monkeypatch.setattr(fetching, "_text_tower", look)
+    place = fetch_weights(DINO, folder)
+    assert seen == [False]
+    assert weights_are_here(DINO, folder)
+    assert [file.name for file in place.parent.iterdir()] == [place.name]
+
+
+@pytest.mark.usefixtures("hub")
+def test_a_fetch_that_was_killed_is_taken_up_again(models: Path) -> None:
+    fetch_weights(DINO, models)
+    being_fetched(models / DINO.name).touch()  # as a killed process leaves it
+    (models / DINO.name / "config.json").unlink()
+    assert not weights_are_here(DINO, models)
+    assert find_weights(DINO, models).place == models / DINO.name
+    assert weights_are_here(DINO, models)
+
+
+def test_a_whole_copy_beside_what_a_killed_fetch_left_is_told_how_to_be_used(
+    hub: FakeHub, models: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fetch_weights(DINO, models)
+    marker = being_fetched(models / DINO.name)
+    marker.touch()
+    unplug(hub, monkeypatch)
+    assert refused(DINO, models).endswith(f"; where they were copied here as a whole, remove {marker}")
+    marker.unlink()
+    assert fetch_weights(DINO, models) == models / DINO.name
+
+
+def test_a_fetch_that_failed_is_no_hindrance_to_a_copy_by_hand(
+    hub: FakeHub, models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fetch_weights(DINO, tmp_path / "connected")
+    unplug(hub, monkeypatch)
+    refused(DINO, models)
+    shutil.copytree(tmp_path / "connected", models, dirs_exist_ok=True)
+    assert fetch_weights(DINO, models) == models / DINO.name
+
+
 # --- from an address
 
 
@@ -434,6 +524,24 @@ def test_an_address_that_breaks_off_leaves_nothing(
     assert "https://zenodo.org/records/10689643/files/medsam_vit_b.pth could not be reached" in message
     assert "python -m radsearch models fetch medsam-vitb --to DIR" in message
     assert fetched(models) == {}
+
+
+def test_a_file_may_lie_in_a_folder_of_the_weights(answers: Callable[[Answer], list[str]], models: Path) -> None:
+    answers(Answer(WEIGHTS))
+    fetch_weights(replace(pinned(MEDSAM, WEIGHTS), files=("deep/down/model.pth",)), models)
+    assert fetched(models) == {"medsam-vitb/deep/down/model.pth": WEIGHTS}
+
+
+def test_members_of_an_archive_are_told_apart_by_their_folders(
+    answers: Callable[[Answer], list[str]], models: Path
+) -> None:
+    archive = zipped({"a/model.bin": b"a", "top/b/model.bin": b"b", "b/model.bin.txt": b"no"})
+    answers(Answer(archive))
+    spec = replace(pinned(MEDCLIP, archive), text_tower="", weights=MEDCLIP.weights + "?download=1")
+    assert "holds 2 of the name model.bin" in refused(replace(spec, files=("model.bin",)), models)
+    assert "holds no c/model.bin" in refused(replace(spec, files=("c/model.bin",)), models)
+    fetch_weights(replace(spec, files=("b/model.bin",)), models)
+    assert fetched(models) == {"medclip/b/model.bin": b"b"}
 
 
 @pytest.mark.usefixtures("hub")

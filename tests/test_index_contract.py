@@ -389,6 +389,14 @@ def test_another_fingerprint_of_a_known_model_is_refused_and_says_the_difference
         held.admit([other], "check")
     with pytest.raises(IndexMismatchError, match="preprocessing"):
         held.check(replace(FIRST, preprocessing="9 px"))
+    for other, way_out in (
+        (replace(FIRST, weights="other"), "bring the weights that it was built with"),
+        (replace(FIRST, precision="other"), f"set RADSEARCH_PRECISION to {FIRST.precision}"),
+        (replace(FIRST, weights="other", rendering=99), "build a new index, or use the version that built this one"),
+        (replace(FIRST, precision="other", rendering=99), "build a new index, or use the version that built this one"),
+    ):
+        with pytest.raises(IndexMismatchError, match=way_out):
+            held.check(other)
     held.check(FIRST)
     assert held.card.models == {"first": FIRST}
 

@@ -2,10 +2,12 @@
 
 import functools
 import json
+import logging
 import pickle
 import re
 import shutil
 import socket
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -271,6 +273,17 @@ def test_a_folder_without_weights_never_gives_random_ones(case_of: Cases, builde
     if loader is not None:
         with pytest.raises(FileNotFoundError):
             loader.load(spec, Weights(spec.folder, (file,)))
+
+
+def test_open_clip_is_not_blamed_for_what_another_thread_warns_of(case_of: Cases) -> None:
+    spec = case_of(cases.open_clip_clip).spec
+    elsewhere = threading.Thread(target=logging.warning, args=("of something else",))
+    with open_clip_loader._WarningsAreErrors(spec):
+        elsewhere.start()
+        elsewhere.join()
+    with pytest.raises(ModelUnavailableError, match="open_clip warned: of this"):  # noqa: SIM117 -- what is raised ends it
+        with open_clip_loader._WarningsAreErrors(spec):
+            logging.warning("of this")  # noqa: LOG015 -- as open_clip does
 
 
 def test_timm_s_own_addresses_are_not_asked(case_of: Cases, tmp_path: Path) -> None:

@@ -471,6 +471,33 @@ def test_a_name_that_is_no_folders_name_is_refused(written: Callable[[str], Path
     assert message.endswith(": a name has letters, digits, '-', '_', '+' and '.' only")
 
 
+@pytest.mark.parametrize("name", ["a" * 201, "ü" * 101])
+def test_a_name_too_long_for_a_folder_is_refused(written: Callable[[str], Path], name: str) -> None:
+    assert refused(written(f'["{name}"]\nlike = "resnet50"')).endswith(": a name has at most 200 letters")
+    assert "a" * 200 in models_of(written(f'["{"a" * 200}"]\nlike = "resnet50"'))
+
+
+@pytest.mark.parametrize("path", ["~nobody-of-that-name/x", "a\\u0000b"])
+def test_a_path_that_is_none_is_refused(written: Callable[[str], Path], path: str) -> None:
+    text = f'library = "timm"\nsize = 8\nnormalise = "half"\npooling = "class token"\ndimension = 4\npath = "{path}"'
+    assert ", model 'mine': path: " in refused(written(f"[mine]\n{text}"))
+
+
+@pytest.mark.parametrize("module", [".x", "a..b", "a-b", "a b"])
+def test_a_package_that_can_have_no_such_name_is_refused(written: Callable[[str], Path], module: str) -> None:
+    message = refused(written(f'[mine]\nlike = "resnet50"\nweights = "package:{module}"'))
+    assert message.endswith(": weights from a package are package:MODULE")
+
+
+@pytest.mark.parametrize("address", ["https://a.org/x.pth", "https://a.org/x.pth?file=x.zip"])
+def test_an_address_that_is_no_archive_gives_one_file(written: Callable[[str], Path], address: str) -> None:
+    row = f'[mine]\nlike = "resnet50"\nweights = "url:{address}"\nrevision = "md5:{"0" * 32}"\nfiles = '
+    assert refused(written(row + '["a", "b"]')).endswith(": an address that is no .zip archive gives one file")
+    assert models_of(written(row + '["a"]'))["mine"].files == ("a",)
+    archive = row.replace(address, "https://a.org/x.ZIP?download=1")
+    assert models_of(written(archive + '["a", "b"]'))["mine"].is_archive
+
+
 @pytest.mark.parametrize("name", ["resnet50", "efficientnet-lite0", "medclip-as-published"])
 def test_a_name_of_ours_is_not_for_taking(written: Callable[[str], Path], name: str) -> None:
     message = refused(written(f'[{name}]\nlike = "biomedclip"'))

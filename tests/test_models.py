@@ -16,6 +16,7 @@ from tiny_models import add_tiny_model, expected_vector
 from radsearch.errors import EmbeddingError, ModelUnavailableError, OutOfDeviceMemoryError, SettingsError
 from radsearch.models import ModelSpec, Preprocessing, built_in_models, fingerprint_of, weights_are_here
 from radsearch.models.base import Embedder, load_model, usual_batch
+from radsearch.models.inputs import Batch
 from radsearch.models.preprocessing import prepare
 from radsearch.models.prompts import prompts_for
 from radsearch.models.weights import find_weights
@@ -311,6 +312,94 @@ def test_one_image_that_does_not_fit_is_an_error_of_its_own(tiny: ModelSpec, tmp
     short_of_memory(embedder, 0)
     with pytest.raises(OutOfDeviceMemoryError, match="cpu has not the memory for one image of tiny"):
         embedder.embed_images(pictures(1))
+
+
+def test_a_picture_too_large_for_the_device_does_not_make_the_batches_of_others_small(
+    tiny: ModelSpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a network needs is the same for all; only the pictures themselves can be too much, on their way in."""
+    many = pictures(20)
+    embedder = load_model(tiny, models_folder=tmp_path, device="cpu", batch=16)
+    whole = embedder.embed_images(many)
+    of_prepared = embedder._inputs.of_prepared
+    refused: list[int] = []
+
+    def limited(squares: list[np.ndarray]) -> Batch:
+        if len(squares) > 3:
+            refused.append(len(squares))
+            raise torch.OutOfMemoryError
+        return of_prepared(squares)
+
+    monkeypatch.setattr(embedder._inputs, "of_prepared", limited)
+    np.testing.assert_allclose(embedder.embed_images(many), whole, atol=1e-6)
+    assert sorted(refused, reverse=True) == [16, 8, 8, 4, 4, 4, 4, 4]
+    assert embedder.batch == 16
+
+
+def test_a_batch_is_halved_for_good_only_by_halves_that_went_through(tiny: ModelSpec, tmp_path: Path) -> None:
+    embedder = load_model(tiny, models_folder=tmp_path, device="cpu", batch=16)
+    short_of_memory(embedder, 0)  # another program has all of it, for now
+    with pytest.raises(OutOfDeviceMemoryError):
+        embedder.embed_images(pictures(16))
+    assert embedder.batch == 16
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB"),
+        RuntimeError("CUDA error: out of memory"),
+        RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"),
+        RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
+        RuntimeError("[enforce fail at alloc_cpu.cpp:121] DefaultCPUAllocator: can't allocate memory: you tried ..."),
+        MemoryError(),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_a_lack_of_memory_is_known_in_all_its_dresses(tiny: ModelSpec, tmp_path: Path, error: Exception) -> None:
+    embedder = load_model(tiny, models_folder=tmp_path, device="cpu", batch=4)
+    many = pictures(4)
+    whole = embedder.embed_images(many)
+    images = embedder._network.images
+
+    def failing(batch: torch.Tensor) -> torch.Tensor:
+        if len(batch) > 1:
+            raise error
+        return images(batch)
+
+    embedder._network = replace(embedder._network, images=failing)
+    np.testing.assert_allclose(embedder.embed_images(many), whole, atol=1e-6)
+    assert embedder.batch == 1
+
+
+def test_another_fault_of_the_network_is_none_of_memory(tiny: ModelSpec, tmp_path: Path) -> None:
+    embedder = load_model(tiny, models_folder=tmp_path, device="cpu", batch=4)
+
+    def failing(_batch: torch.Tensor) -> torch.Tensor:
+        raise RuntimeError("shapes cannot be multiplied")
+
+    embedder._network = replace(embedder._network, images=failing)
+    with pytest.raises(RuntimeError, match="shapes cannot be multiplied"):
+        embedder.embed_images(pictures(4))
+
+
+def test_a_model_that_the_device_has_not_the_memory_for_is_an_error(
+    tiny: ModelSpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def to(*_args: object, **_named: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(torch.nn.Module, "to", to)
+    with pytest.raises(ModelUnavailableError, match=r"^cpu has not the memory for tiny$"):
+        load_model(tiny, models_folder=tmp_path, device="cpu")
+
+
+def test_a_vector_that_is_a_part_of_what_a_network_gives_does_not_keep_the_rest(
+    tiny: ModelSpec, tmp_path: Path
+) -> None:
+    embedder = load_model(tiny, models_folder=tmp_path, device="cpu")
+    whole = torch.zeros(4, 50, 6)
+    assert embedder._to_host(whole[:, 0]).features.untyped_storage().nbytes() == 4 * 6 * 4
 
 
 @pytest.mark.parametrize(

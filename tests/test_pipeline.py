@@ -2,6 +2,7 @@
 
 import shutil
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,10 +19,10 @@ from ingest import pipeline
 from ingest.pipeline import Ingestion, ingest_all
 from ingest.report import Summary, summarise
 from ingest.sources import Archive
-from radsearch.errors import IndexMismatchError, UnreadableImageError
+from radsearch.errors import IndexMismatchError, ModelUnavailableError, UnreadableImageError
 from radsearch.index import Index, Stored
 from radsearch.index.server import open_collection
-from radsearch.models import find_model, fingerprint_of
+from radsearch.models import ModelSpec, find_model, fingerprint_of
 from radsearch.models.base import Embedder
 from radsearch.models.inputs import Batch
 from radsearch.models.weights import find_weights
@@ -424,6 +425,26 @@ def test_an_archive_of_a_named_data_set_may_move(room: Room, write_png: Callable
     assert room.ingest(path=moved, dataset="scans")[1] == {"deep/image.png": ("unchanged", None)}
     assert room.ingest(path=moved, dataset="another")[1] == {"deep/image.png": ("indexed", None)}
     assert len(room.points()) == 2
+
+
+def test_a_model_that_does_not_load_is_tried_once_and_ends_the_run(
+    room: Room, write_png: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Several chunks are under way, and each needs it."""
+    for number in range(4):
+        write_png(f"archive/{number}.png", seed=number)
+    monkeypatch.setattr(pipeline, "CHUNK_FILES", 1)
+    tries: list[str] = []
+
+    def load_model(spec: ModelSpec, **_named: object) -> Embedder:
+        tries.append(spec.name)
+        time.sleep(0.2)  # the other chunks come to wait for it
+        raise ModelUnavailableError("the weights of tiny do not fit")
+
+    monkeypatch.setattr("radsearch.models.base.load_model", load_model)
+    with pytest.raises(ModelUnavailableError, match="do not fit"):
+        room.ingest()
+    assert tries == ["tiny"]
 
 
 def test_a_picture_that_the_device_has_not_the_memory_for_is_refused_alone(

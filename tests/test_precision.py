@@ -225,12 +225,23 @@ def test_the_gpus_that_a_setting_names_are_counted_without_torch(setting: str, g
 
 def test_auto_expects_the_gpus_that_the_system_has(monkeypatch: pytest.MonkeyPatch) -> None:
     nodes = [Path("/dev/nvidia0"), Path("/dev/nvidia1")]
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     monkeypatch.setattr(
         Path, "glob", lambda path, pattern: nodes if (str(path), pattern[:6]) == ("/dev", "nvidia") else []
     )
     assert expected_gpus("auto") == 2
     nodes.clear()
     assert expected_gpus("auto") == 0
+
+
+@pytest.mark.parametrize(
+    ("visible", "gpus"),
+    [("0,1", 2), ("1", 1), ("", 0), ("-1", 0), ("GPU-8932f937,GPU-1", 2), ("0,-1,1", 1), ("0,1,2,3,4", 3)],
+)
+def test_auto_expects_only_the_gpus_that_may_be_seen(monkeypatch: pytest.MonkeyPatch, visible: str, gpus: int) -> None:
+    monkeypatch.setattr(Path, "glob", lambda *_: [Path(f"/dev/nvidia{number}") for number in range(3)])
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    assert expected_gpus("auto") == gpus
 
 
 def test_auto_is_every_gpu_or_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -249,7 +260,16 @@ def test_devices_are_named_one_by_one_with_commas(setting: str, devices: list[st
 
 
 @pytest.mark.parametrize(
-    ("setting", "named"), [("gpu", "gpu"), ("cpu,gpu", "gpu"), ("cuda:77", "cuda:77"), ("cpu:x", "cpu:x"), (",", ",")]
+    ("setting", "named"),
+    [
+        ("gpu", "gpu"),
+        ("cpu,gpu", "gpu"),
+        ("cuda:77", "cuda:77"),
+        ("cpu:x", "cpu:x"),
+        (",", ","),
+        ("meta", "meta"),
+        ("mps", "mps"),
+    ],
 )
 def test_a_device_that_is_not_there_is_named(setting: str, named: str) -> None:
     with pytest.raises(SettingsError) as caught:

@@ -312,3 +312,31 @@ def test_reading_what_is_stated_needs_no_heavy_import() -> None:
     look = "import sys, radsearch.models.stated; print({'torch', 'transformers', 'timm', 'open_clip'} & {*sys.modules})"
     done = subprocess.run([sys.executable, "-c", look], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
+
+
+@pytest.mark.parametrize(
+    ("library", "files"),
+    [
+        ("transformers", {PROCESSOR: {"do_resize": True, "size": 8, "resample": "bicubic"}}),
+        ("transformers", {PROCESSOR: {"do_resize": True, "size": 8, "resample": 77}}),
+        (
+            "transformers",
+            {PROCESSOR: {"do_resize": True, "size": 8, "do_center_crop": True, "crop_size": {"shortest_edge": 8}}},
+        ),
+        ("transformers", {"processor_config.json": {"image_processor": "X"}}),
+        ("open_clip", {OPEN_CLIP: {"model_cfg": {"embed_dim": 4}}}),
+        ("open_clip", {OPEN_CLIP: {"model_cfg": 3}}),
+        ("open_clip", {OPEN_CLIP: {"model_cfg": {"vision_cfg": {}}, "preprocess_cfg": {"resize_mode": "twist"}}}),
+    ],
+)
+def test_what_is_not_understood_is_an_error_that_says_what_to_do(
+    tmp_path: Path, library: str, files: dict[str, Any]
+) -> None:
+    for name, content in files.items():
+        write_json(tmp_path / name, content)
+    spec = replace(built_in_models()["rad-dino"], library=library)
+    with pytest.raises(ModelUnavailableError) as caught:
+        refuse_disagreement(spec, tmp_path)
+    assert "rad-dino" in str(caught.value)
+    assert "own_preprocessing = false" in str(caught.value)
+    assert "\n" not in str(caught.value)
