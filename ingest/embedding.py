@@ -46,7 +46,7 @@ class Embedding:
         self._settings = settings
         self._fingerprints = fingerprints
         self._loaded: list[ImageEmbedder] = []
-        self._failure: ModelUnavailableError | None = None
+        self._failure = ""
         self._processes: DeviceProcesses | None = None
         self._lock = threading.Lock()
 
@@ -62,13 +62,13 @@ class Embedding:
     def embedders(self) -> list[ImageEmbedder]:
         """The models, loaded when the first picture needs them: a run with nothing to do loads none."""
         with self._lock:
-            if self._failure is not None:  # said to every chunk under way, without another try
-                raise ModelUnavailableError(str(self._failure))
+            if self._failure:  # said to every chunk under way, without another try
+                raise ModelUnavailableError(self._failure)
             if not self._loaded:
                 try:
                     self._loaded = self._load()
                 except ModelUnavailableError as error:
-                    self._failure = error
+                    self._failure = str(error)
                     raise
             return self._loaded
 

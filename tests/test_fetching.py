@@ -4,8 +4,11 @@ import hashlib
 import io
 import json
 import shutil
+import threading
 import zipfile
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import wait as wait_for
 from dataclasses import replace
 from pathlib import Path
 
@@ -404,6 +407,40 @@ def test_a_fetch_that_failed_is_no_hindrance_to_a_copy_by_hand(
     refused(DINO, models)
     shutil.copytree(tmp_path / "connected", models, dirs_exist_ok=True)
     assert fetch_weights(DINO, models) == models / DINO.name
+
+
+def test_a_fetch_to_a_folder_of_what_the_cache_has_leaves_no_marker_when_it_fails(
+    hub: FakeHub, models: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fetch_weights(DINO, None)
+    unplug(hub, monkeypatch)
+    with pytest.raises(ModelUnavailableError, match="could not be reached"):
+        fetch_weights(DINO, models)
+    assert not being_fetched(models / DINO.name).exists()
+
+
+def test_of_two_fetches_at_once_the_second_waits_for_the_first(
+    hub: FakeHub, models: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun, go_on = threading.Event(), threading.Event()
+    tower = fetching._text_tower
+
+    def wait(spec: ModelSpec, target: Path | None) -> None:
+        begun.set()
+        go_on.wait(60)
+        tower(spec, target)
+
+    monkeypatch.setattr(fetching, "_text_tower", wait)
+    with ThreadPoolExecutor(2) as threads:
+        first = threads.submit(fetch_weights, DINO, models)
+        assert begun.wait(60)
+        asked = len(hub.downloads)
+        second = threads.submit(fetch_weights, DINO, models)
+        assert not wait_for([second], timeout=0.3).done
+        go_on.set()
+        assert first.result() == second.result() == models / DINO.name
+    assert len(hub.downloads) == asked
+    assert not being_fetched(models / DINO.name).exists()
 
 
 # --- from an address

@@ -471,6 +471,23 @@ def test_a_name_that_is_no_folders_name_is_refused(written: Callable[[str], Path
     assert message.endswith(": a name has letters, digits, '-', '_', '+' and '.' only")
 
 
+@pytest.mark.parametrize(
+    ("change", "folder"),
+    [("", "resnet50"), (f'revision = "{"f" * 40}"', "mine"), ("pooling = 'logits'", "resnet50")],
+)
+def test_a_row_at_another_commit_has_a_folder_of_its_own(
+    written: Callable[[str], Path], change: str, folder: str
+) -> None:
+    spec = models_of(written(f'[mine]\nlike = "resnet50"\n{change}'))["mine"]
+    assert spec.folder_name == folder
+    assert (spec.weights, spec.files) == (OURS["resnet50"].weights, OURS["resnet50"].files)
+
+
+def test_an_address_that_is_none_is_refused(written: Callable[[str], Path]) -> None:
+    row = f'[mine]\nlike = "resnet50"\nweights = "url:https://[x/y.zip"\nrevision = "md5:{"0" * 32}"\nfiles = ["a"]'
+    assert ", model 'mine': weights: " in refused(written(row))
+
+
 @pytest.mark.parametrize("name", ["a" * 201, "ü" * 101])
 def test_a_name_too_long_for_a_folder_is_refused(written: Callable[[str], Path], name: str) -> None:
     assert refused(written(f'["{name}"]\nlike = "resnet50"')).endswith(": a name has at most 200 letters")

@@ -14,12 +14,12 @@ import pytest
 from ingest.pipeline import ingest_all
 from ingest.run import begin
 from ingest.sources import Archive
-from radsearch.errors import EmbeddingError, ModelUnavailableError, OutOfDeviceMemoryError
+from radsearch.errors import EmbeddingError, ModelUnavailableError, OutOfDeviceMemoryError, RadSearchError
 from radsearch.models import built_in_models
 from radsearch.models.base import load_model
 from radsearch.models.several import DeviceProcesses, EmbeddingOrder, EmbeddingWork, ManyDeviceEmbedder, embed
 from radsearch.models.weights import find_weights, fingerprint_of
-from radsearch.reading.isolation import Refusal
+from radsearch.reading.isolation import CRASHED, KILLED, Refusal
 from radsearch.settings import Settings
 
 SPEC = built_in_models()["efficientnet-lite0"]
@@ -114,7 +114,7 @@ def test_where_no_device_can_the_first_ones_error_is_raised(monkeypatch: pytest.
         embedder.probe()
 
 
-@pytest.mark.parametrize("fault", [FULL, Refusal("the decoder was killed"), GONE])
+@pytest.mark.parametrize("fault", [FULL, Refusal(KILLED), GONE])
 def test_what_one_device_cannot_do_another_is_asked_for(monkeypatch: pytest.MonkeyPatch, fault: object) -> None:
     pools = Answers(fault), Answers(VECTOR)
     embedder = ManyDeviceEmbedder(SPEC, processes_of(monkeypatch, *pools), FINGERPRINT)
@@ -122,13 +122,29 @@ def test_what_one_device_cannot_do_another_is_asked_for(monkeypatch: pytest.Monk
 
 
 def test_what_none_can_do_is_raised_and_what_is_the_models_fault_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    pools = Answers(Refusal("crashed"), EmbeddingError("not finite")), Answers(FULL)
+    pools = Answers(Refusal(CRASHED), EmbeddingError("not finite"), Refusal("unexpected KeyError")), Answers(FULL)
     embedder = ManyDeviceEmbedder(SPEC, processes_of(monkeypatch, *pools), FINGERPRINT)
     with pytest.raises(OutOfDeviceMemoryError):
         embedder.embed_images(pictures())
     with pytest.raises(EmbeddingError, match="not finite"):
         embedder.embed_images(pictures())
-    assert [len(pool.asked) for pool in pools] == [2, 1]
+    with pytest.raises(RadSearchError, match="failed: unexpected KeyError"):
+        embedder.embed_images(pictures())
+    assert [len(pool.asked) for pool in pools] == [3, 1]
+
+
+@pytest.mark.parametrize("fault", [RadSearchError("cannot be started"), OSError(5, "input/output error")])
+def test_a_device_whose_process_does_not_start_is_left_out_too(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, fault: Exception
+) -> None:
+    def fail(_work: EmbeddingWork) -> None:
+        raise fault
+
+    processes = processes_of(monkeypatch, Answers(fail), Answers(VECTOR, VECTOR))
+    embedder = ManyDeviceEmbedder(SPEC, processes, FINGERPRINT)
+    np.testing.assert_array_equal(embedder.probe(), VECTOR)
+    assert processes.names == ("cuda:1",)
+    assert "cuda:0 is left out of this run" in caplog.text
 
 
 def test_two_batches_are_on_their_way_to_each_device_and_no_more(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -24,7 +24,7 @@ from radsearch.models.resizing import forget
 from radsearch.models.spec import ModelSpec, Precision
 from radsearch.models.stated import refuse_disagreement
 from radsearch.models.table import built_in_models
-from radsearch.models.weights import find_weights, fingerprint_of
+from radsearch.models.weights import Weights, find_weights, fingerprint_of
 from radsearch.settings import usable_cores
 from radsearch.study import Fingerprint, Picture, Vectors
 
@@ -63,7 +63,7 @@ class Embedder:
     def __init__(self, spec: ModelSpec, fingerprint: Fingerprint, network: Network, *, device: str, batch: int) -> None:
         self.spec = spec
         self.fingerprint = fingerprint
-        self._device = torch.device(device)
+        self._device = torch.device("cuda:0" if device == "cuda" else device)  # some of CUDA's calls want the number
         on_cpu = self._device.type == "cpu"
         self.takes_pictures = not on_cpu
         self.batch = batch or usual_batch(spec, on_cpu=on_cpu)
@@ -264,15 +264,21 @@ def load_model(
         return Embedder(spec, fingerprint, loader.load(spec, weights), device=chosen, batch=batch)
     except RadSearchError:
         raise
-    except Exception as error:  # each library has its own way to refuse a file
-        if _short_of_memory(error):
-            raise ModelUnavailableError(f"{chosen} has not the memory for {spec.name}") from None
-        words = f"{type(error).__name__}: {' '.join(str(error).split())}"
-        if isinstance(error, pickle.UnpicklingError):  # torch recommends to run it
-            words = "the file holds something else than tensors, which was not run"
-        raise ModelUnavailableError(
-            f"the weights of {spec.name} in {weights.place} cannot be loaded by {spec.library} ({words})"
-        ) from error
+    except Exception as error:  # noqa: BLE001 -- each library has its own way to refuse a file
+        fault = _fault(error, spec, weights, chosen)
+    raise fault  # out here: the error holds the half of the model that has come to the device
+
+
+def _fault(error: Exception, spec: ModelSpec, weights: Weights, device: str) -> ModelUnavailableError:
+    """What to say of a model that did not load."""
+    if _short_of_memory(error):
+        return ModelUnavailableError(f"{device} has not the memory for {spec.name}")
+    words = f"{type(error).__name__}: {' '.join(str(error).split())}"
+    if isinstance(error, pickle.UnpicklingError):  # torch recommends to run it
+        words = "the file holds something else than tensors, which was not run"
+    return ModelUnavailableError(
+        f"the weights of {spec.name} in {weights.place} cannot be loaded by {spec.library} ({words})"
+    )
 
 
 def usual_batch(spec: ModelSpec, *, on_cpu: bool) -> int:

@@ -1,6 +1,8 @@
 """Bring a model's weights here: from the hub at the pinned commit, or from an address whose hash is known."""
 
+import contextlib
 import errno
+import fcntl
 import hashlib
 import logging
 import os
@@ -29,6 +31,7 @@ from radsearch.models.weights import (
 _USUAL_NAMES = ("pytorch_model*.bin", "*pytorch_model*.bin")  # not those of an optimiser beside them
 _DESCRIPTIONS = ("*.json", "*.txt", "*.model")
 _BLOCK = 1 << 20
+_HALF = ".half-fetched-"
 _DISK_FAULTS = (errno.ENOSPC, errno.EACCES, errno.EROFS, errno.EDQUOT)
 _TIMEOUT_SECONDS = 60
 _KNOCK_SECONDS = 10
@@ -49,31 +52,62 @@ def fetch_weights(spec: ModelSpec, models_folder: Path | None) -> Path:
             f"the weights of {spec.name} are not here and need a folder; run: "
             f"python -m radsearch models fetch {spec.name} --to DIR, and set RADSEARCH_MODELS to DIR"
         )
-    if (target is None or target.is_dir()) and weights_are_here(spec, models_folder):
+    if _whole(spec, models_folder, target, heed_marker=True):
         return find_weights(spec, models_folder).place
     marker = being_fetched(target or folder_in_cache(spec.repository, spec.revision))
     try:
-        marker.parent.mkdir(parents=True, exist_ok=True)
-        marker.touch()
-        place = _fetch(spec, target)
-        if not weights_are_here(spec, models_folder, heed_marker=False):
+        with _alone(marker) as fresh:
+            if not (fresh and _whole(spec, models_folder, target)):  # else somebody else has just been done with it
+                _fetch_marked(spec, models_folder, target, marker)
+            marker.unlink(missing_ok=True)
+    except OSError as error:
+        raise ModelUnavailableError(_unreachable(spec, error)) from error
+    return find_weights(spec, models_folder).place
+
+
+@contextmanager
+def _alone(marker: Path) -> Iterator[bool]:
+    """Wait for whoever else fetches the same. Gives whether the marker is new: an old one was left by a kill."""
+    marker.parent.mkdir(parents=True, exist_ok=True)
+    while True:
+        try:
+            stream, fresh = marker.open("x"), True
+        except FileExistsError:
+            stream, fresh = marker.open("a"), False
+        with stream:
+            with contextlib.suppress(OSError):  # a file system without locks
+                fcntl.flock(stream, fcntl.LOCK_EX)
+            if marker.exists() and os.path.samestat(os.fstat(stream.fileno()), marker.stat()):
+                yield fresh
+                return
+
+
+def _whole(spec: ModelSpec, models_folder: Path | None, target: Path | None, *, heed_marker: bool = False) -> bool:
+    """Whether all is where it is to be fetched to; the hub's own cache may have it, too, and does not count."""
+    there = target is None or target.is_dir()
+    return there and weights_are_here(spec, models_folder, heed_marker=heed_marker)
+
+
+def _fetch_marked(spec: ModelSpec, models_folder: Path | None, target: Path | None, marker: Path) -> None:
+    try:
+        _fetch(spec, target)
+        if not _whole(spec, models_folder, target):
             raise ModelUnavailableError(_unreachable(spec, FileNotFoundError()))
     except RadSearchError as error:
-        if not weights_are_here(spec, models_folder, heed_marker=False):
+        if not _whole(spec, models_folder, target):
             marker.unlink(missing_ok=True)
             raise
         raise ModelUnavailableError(f"{error}; where they were copied here as a whole, remove {marker}") from error
-    except OSError as error:
-        raise ModelUnavailableError(_unreachable(spec, error)) from error
-    marker.unlink(missing_ok=True)
-    return place
 
 
-def _fetch(spec: ModelSpec, target: Path | None) -> Path:
+def _fetch(spec: ModelSpec, target: Path | None) -> None:
     """Weights and text tower; without network the hub's client takes what was begun for success."""
     try:
         with _quiet_hub():
-            place = _from_hub(spec, target) if spec.scheme == "hub" else _from_address(spec, target or Path())
+            if spec.scheme == "hub":
+                _from_hub(spec, target)
+            else:
+                _from_address(spec, target or Path())
     except RadSearchError:
         raise
     except Exception as error:  # the hub's client raises its own, its transport's and the system's errors
@@ -83,7 +117,6 @@ def _fetch(spec: ModelSpec, target: Path | None) -> Path:
             _text_tower(spec, target)
     except Exception as error:
         raise ModelUnavailableError(_unreachable(spec, error, text_tower=True)) from error
-    return place
 
 
 @contextmanager
@@ -113,12 +146,12 @@ def _knock() -> None:
     socket.create_connection((hub.hostname, port), timeout=_KNOCK_SECONDS).close()
 
 
-def _from_hub(spec: ModelSpec, target: Path | None) -> Path:
+def _from_hub(spec: ModelSpec, target: Path | None) -> None:
     from huggingface_hub import snapshot_download
 
     _knock()
     wanted = [*(spec.files or [_kind_of_weights(spec)]), *_DESCRIPTIONS]
-    return Path(snapshot_download(spec.repository, revision=spec.revision, local_dir=target, allow_patterns=wanted))
+    snapshot_download(spec.repository, revision=spec.revision, local_dir=target, allow_patterns=wanted)
 
 
 def _kind_of_weights(spec: ModelSpec) -> str:
@@ -143,14 +176,16 @@ def _text_tower(spec: ModelSpec, target: Path | None) -> None:
     snapshot_download(repository, revision=revision, local_dir=into, allow_patterns=list(_DESCRIPTIONS))
 
 
-def _from_address(spec: ModelSpec, target: Path) -> Path:
+def _from_address(spec: ModelSpec, target: Path) -> None:
     """A file of a known hash, unpacked where it is a ZIP archive (only the files that the row names)."""
     if all((target / name).is_file() for name in spec.files):
-        return target
+        return
     if not spec.repository.startswith("https://"):
         raise ModelUnavailableError(f"the address of {spec.name} is not https: {spec.repository}")
     target.mkdir(parents=True, exist_ok=True)
-    half = target / f".fetched.{os.getpid()}"
+    for left in target.glob(f"{_HALF}*"):  # by a kill: nobody else is at work here
+        left.unlink()
+    half = target / f"{_HALF}download"
     try:
         _download(spec, half)
         if spec.is_archive:
@@ -159,7 +194,6 @@ def _from_address(spec: ModelSpec, target: Path) -> Path:
             _into_place(half, target / spec.files[0])
     finally:
         half.unlink(missing_ok=True)
-    return target
 
 
 def _download(spec: ModelSpec, file: Path) -> None:
@@ -192,7 +226,7 @@ def _unpack(spec: ModelSpec, archive: Path, target: Path) -> None:
             if len(found) != 1:
                 several = f"{len(found)} of the name {name}; files can say of which folder" if found else f"no {name}"
                 raise ModelUnavailableError(f"the archive of {spec.name} holds {several}")
-            half = target / f".unpacked.{os.getpid()}"
+            half = target / f"{_HALF}member"
             try:
                 with opened.open(found[0]) as source, half.open("wb") as stream:
                     shutil.copyfileobj(source, stream, _BLOCK)

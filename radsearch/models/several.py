@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Self, cast
 
 from radsearch.errors import ModelUnavailableError, OutOfDeviceMemoryError, RadSearchError
 from radsearch.models.spec import ModelSpec, Precision
-from radsearch.reading.isolation import IsolatedPool, Limits, Pending, Refusal
+from radsearch.reading.isolation import CRASHED, KILLED, IsolatedPool, Limits, Pending, Refusal
 from radsearch.study import Fingerprint, Picture, Vectors
 
 if TYPE_CHECKING:
@@ -124,7 +124,9 @@ class DeviceProcesses:
             raise failed[0][1]
         for device, error in failed:
             _log.warning("%s is left out of this run: %s", device.name, error)
-            self._devices.remove(device)
+        with self._freed:
+            self._devices = [device for device in self._devices if device not in [one for one, _ in failed]]
+        for device, _ in failed:
             device.pool.close()
         return vectors[0]
 
@@ -135,25 +137,33 @@ class DeviceProcesses:
             RadSearchError: what the model raised on the last of them, or a process is lost again and again.
         """
         tried: list[_Device] = []
+        failure = RadSearchError("there is no device to embed on")
         while True:
             with self._next(tried) as device:
+                if device is None:
+                    raise failure
                 result = _result(work, device.begin(work))
             if not isinstance(result, RadSearchError):
                 return result
-            tried.append(device)
-            if not isinstance(result, _OF_THE_DEVICE) or len(tried) == len(self._devices):
+            if not isinstance(result, _OF_THE_DEVICE):
                 raise result
+            tried.append(device)
+            failure = result
 
     @contextmanager
-    def _next(self, tried: Sequence[_Device]) -> Iterator[_Device]:
-        """The least busy device of those that were not tried yet."""
+    def _next(self, tried: Sequence[_Device]) -> Iterator[_Device | None]:
+        """The least busy device of those that were not tried yet; None where all were."""
         with self._freed:
             while True:
-                device = min((one for one in self._devices if one not in tried), key=lambda one: one.busy)
-                if device.busy < _IN_FLIGHT:
+                device = min((one for one in self._devices if one not in tried), key=lambda one: one.busy, default=None)
+                if device is None or device.busy < _IN_FLIGHT:
                     break
                 self._freed.wait()
-            device.busy += 1
+            if device is not None:
+                device.busy += 1
+        if device is None:
+            yield None
+            return
         try:
             yield device
         finally:
@@ -168,12 +178,18 @@ class DeviceProcesses:
 
 
 def _result(work: EmbeddingWork, pending: Pending[Vectors | RadSearchError]) -> Vectors | RadSearchError:
-    (result,) = pending.results()
-    if isinstance(result, Refusal):
+    """What came of it; a process that is lost, or does not start, is a model that is not available there."""
+    try:
+        (result,) = pending.results()
+    except (RadSearchError, OSError) as error:
+        return ModelUnavailableError(f"the process for {work.spec.name} failed: {error}")
+    if not isinstance(result, Refusal):
+        return result
+    if result.reason in (KILLED, CRASHED):
         return ModelUnavailableError(
             f"the process that embeds with {work.spec.name} was lost twice in a row; the host may be short of memory"
         )
-    return result
+    return RadSearchError(f"the process that embeds with {work.spec.name} failed: {result.reason}")
 
 
 class ManyDeviceEmbedder:

@@ -13,6 +13,7 @@ from difflib import get_close_matches
 from importlib import resources
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
+from urllib.parse import urlsplit
 
 from radsearch.errors import SettingsError, UnknownNameError
 from radsearch.models.spec import ModelSpec, Precision, Preprocessing
@@ -114,8 +115,8 @@ def _row(name: str, row: object, known: Mapping[str, ModelSpec], folder: Path) -
     if base is not None:
         if "size" in changes and base.preprocessing.shortest_side == base.preprocessing.size:
             changes.setdefault("shortest_side", changes["size"])
-        shares = "" if "weights" in rest else base.folder_name
-        if not shares:
+        shares = "" if {"weights", "revision"} & rest.keys() else base.folder_name
+        if "weights" in rest:
             rest = {"files": (), "revision": "", "gated": False, **rest}
         spec = replace(base, **rest, name=name, shares=shares, preprocessing=replace(base.preprocessing, **changes))
     else:
@@ -215,6 +216,10 @@ def _check_together(spec: ModelSpec) -> None:
 
 def _check_place(spec: ModelSpec) -> None:
     """What is fetched is pinned: by a commit, or by a hash."""
+    try:
+        urlsplit(spec.repository)
+    except ValueError as error:
+        raise SettingsError(f"weights: {error}") from None
     if spec.scheme not in SCHEMES or not spec.repository:
         raise SettingsError(f"weights begin with one of {', '.join(f'{scheme}:' for scheme in SCHEMES)}")
     if spec.scheme == "hub" and not _COMMIT.fullmatch(spec.revision):

@@ -114,7 +114,8 @@ def _hash(file: Path, *_version: int) -> bytes:
 
 def being_fetched(folder: Path) -> Path:
     """The file that lies beside a folder as long as its files are not all there."""
-    return folder.with_name(f".{folder.name}.fetching")
+    place = folder.parent.parent if folder.parent.name == "snapshots" else folder.parent  # of the hub's cache
+    return place / f".{folder.name}.fetching"
 
 
 def folder_in_cache(repository: str, revision: str) -> Path:
@@ -144,6 +145,8 @@ def _lacking(spec: ModelSpec, folder: Path) -> str:
         return "is a file" if folder.exists() else "does not exist"
     if not _files_in(folder, spec):
         return f"holds no weights ({', '.join(spec.files or WEIGHT_FILES)}), or not all of their parts"
+    if being_fetched(folder).exists():
+        return f"is being fetched, or was until that broke off; where it is whole, remove {being_fetched(folder)}"
     if not _is_described(spec, folder):
         return f"holds no {_DESCRIPTIONS[spec.library]}"
     return f"lacks the files of its text tower: put those of {spec.text_tower} into {folder / TEXT_TOWER}"
