@@ -26,6 +26,8 @@ class Settings:
     index: str = "radsearch-index"
     collection: str = "radsearch"
     qdrant_api_key: str | None = None
+    quantization: str = "int8"
+    vectors: str = "float32"
     model: str = DEFAULT_MODEL
     models_folder: Path | None = None
     device: str = "auto"
@@ -95,6 +97,8 @@ VARIABLES: dict[str, tuple[str, Callable[[str], object]]] = {
     "RADSEARCH_INDEX": ("index", str),
     "RADSEARCH_COLLECTION": ("collection", str),
     "RADSEARCH_QDRANT_API_KEY": ("qdrant_api_key", str),
+    "RADSEARCH_QUANTIZATION": ("quantization", str),
+    "RADSEARCH_VECTORS": ("vectors", str),
     "RADSEARCH_MODEL": ("model", str),
     "RADSEARCH_MODELS": ("models_folder", _path),
     "RADSEARCH_DEVICE": ("device", str),

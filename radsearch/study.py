@@ -170,17 +170,35 @@ class FileIdentity:
 
 
 @dataclass(frozen=True, slots=True)
+class Span:
+    """Whole numbers from `low` to `high`, both included; None for no bound on that side."""
+
+    low: int | None = None
+    high: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class SearchFilter:
     """Which images a search may return. Within a field any value will do; the fields must all agree.
 
-    pathology_none: findings that a hit must not have. The `without_*` sets are the query's own points and patients.
+    pathology_all, pathology_none: findings that a hit must have all of, and none of.
+    any_of, none_of: values of any other field that is indexed as a word (view, sex, split, manufacturer, ...), by its
+        name in the payload. age, year: in years. present, absent: fields that a hit must have, or must not have.
+    The `without_*` sets are the query's own points and patients.
     """
 
     modality: tuple[str, ...] = ()
     region: tuple[str, ...] = ()
     pathology: tuple[str, ...] = ()
+    pathology_all: tuple[str, ...] = ()
     pathology_none: tuple[str, ...] = ()
     dataset: tuple[str, ...] = ()
+    any_of: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    none_of: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    age: Span | None = None
+    year: Span | None = None
+    present: tuple[str, ...] = ()
+    absent: tuple[str, ...] = ()
     without_ids: tuple[str, ...] = ()
     without_patients: tuple[str, ...] = ()
     without_studies: tuple[str, ...] = ()

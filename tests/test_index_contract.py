@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 from qdrant_client import QdrantClient
 
-from radsearch.errors import IndexMismatchError, IndexMissingError, UnknownNameError
+from radsearch.errors import EmbeddingError, IndexMismatchError, IndexMissingError, UnknownNameError
 from radsearch.index import Index, IndexedImage, embedded, server
 from radsearch.index.embedded import open_embedded_index
 from radsearch.index.schema import payload_of
 from radsearch.index.server import open_collection
 from radsearch.settings import Settings
-from radsearch.study import Facts, Fingerprint, Greyscale, Labels, SearchFilter, StudyImage
+from radsearch.study import Facts, Fingerprint, Greyscale, Labels, SearchFilter, Span, StudyImage
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:Payload indexes have no effect"),  # said by the local mode, of itself
@@ -241,6 +241,20 @@ def test_what_is_written_is_there_after_the_store_was_opened_again(open_store: O
         (SearchFilter(without_studies=("ann-1",)), set(IMAGES) - {"ct chest"}),
         (SearchFilter(region=("chest",), without_patients=("bob",)), {"ct chest", "rg chest"}),
         (SearchFilter(region=("liver",)), set()),
+        (SearchFilter(pathology_all=("nodule", "effusion")), {"cr chest"}),
+        (SearchFilter(pathology_all=("nodule",), pathology=("tumour",)), set()),
+        (SearchFilter(any_of={"study": ("ann-2", "cem-1"), "patient": ("ann",)}), {"ct head"}),
+        (SearchFilter(any_of={"modality": ("XR",)}, region=("hand",)), {"dx hand"}),
+        (SearchFilter(none_of={"modality": ("XR",)}), {"ct chest", "ct head", "mr head", "unknown"}),
+        (SearchFilter(none_of={"region": ("chest", "hand"), "dataset": ("one",)}), {"mr head", "unknown"}),
+        (SearchFilter(year=Span(2020, 2020)), {"ct chest"}),
+        (SearchFilter(year=Span(2021)), {"ct head"}),
+        (SearchFilter(year=Span(high=2030)), {"ct chest", "ct head"}),
+        (SearchFilter(age=Span(0, 120)), set()),
+        (SearchFilter(present=("year",)), {"ct chest", "ct head"}),
+        (SearchFilter(present=("pathology", "dataset")), {"ct chest", "cr chest", "dx hand", "rg chest"}),
+        (SearchFilter(absent=("pathology",)), {"ct head", "unknown"}),
+        (SearchFilter(absent=("dataset",), present=("region",)), {"mr head"}),
     ],
 )
 def test_a_filter_gives_what_it_says_to_search_count_and_facets(
@@ -249,6 +263,74 @@ def test_a_filter_gives_what_it_says_to_search_count_and_facets(
     assert found(held, where) == expected
     assert held.count(where) == len(expected)
     assert sum(held.facets("content", where).values()) == len(expected)
+
+
+@pytest.mark.parametrize(
+    "where",
+    [
+        SearchFilter(any_of={"patient_name": ("x",)}),
+        SearchFilter(none_of={"extra": ("x",)}),
+        SearchFilter(any_of={"year": ("2020",)}),  # a number is no word
+        SearchFilter(present=("frames",)),
+        SearchFilter(absent=("id",)),
+    ],
+)
+def test_a_field_that_one_cannot_filter_by_is_answered_with_those_that_one_can(
+    held: Index, where: SearchFilter
+) -> None:
+    with pytest.raises(UnknownNameError, match=r"unknown field .*; one can filter by: .*modality"):
+        held.count(where)
+    with pytest.raises(UnknownNameError):
+        held.nearest({"first": unit(1, 0, 0, 0)}, where, 3)
+
+
+def test_a_threshold_leaves_out_what_is_less_like_the_query(held: Index) -> None:
+    query = {"first": unit(1, 0, 0, 0)}
+    assert names_of([hit.id for hit in held.nearest(query, ANY, 10, threshold=0.7)]) == ["ct chest", "ct head"]
+    assert held.nearest(query, SearchFilter(modality=("MR",)), 10, threshold=0.5) == []
+
+
+@pytest.mark.parametrize(
+    ("vector", "said"),
+    [
+        (np.ones(3, np.float32), "has not the length 4"),
+        (np.ones((1, 4), np.float32), "has not the length 4"),
+        (np.zeros(4, np.float32), "not finite or has no length"),
+        (np.array([1, np.nan, 0, 0], np.float32), "not finite or has no length"),
+        (np.array([1, np.inf, 0, 0], np.float32), "not finite or has no length"),
+    ],
+)
+def test_a_vector_that_is_none_of_the_models_is_neither_stored_nor_searched_for(
+    scratch: Index, vector: "np.ndarray", said: str
+) -> None:
+    good = image("ct chest")
+    with pytest.raises(EmbeddingError, match=f"a vector of first (is )?{said}"):
+        scratch.write([replace(good, id=MANY[0]), replace(good, id=MANY[1], vectors={"first": vector})])
+    assert scratch.count() == len(IMAGES)
+    with pytest.raises(EmbeddingError, match=said):
+        scratch.nearest({"first": vector}, ANY, 3)
+    with pytest.raises(UnknownNameError, match="unknown model 'third'"):
+        scratch.write([replace(good, vectors={"third": vector})])
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"year": "2020"}, "'year' has no str"),
+        ({"age": True}, "'age' has no bool"),
+        ({"modality": 3}, "'modality' has no int"),
+        ({"pathology": ["a", 3]}, "'pathology' has no list"),
+        ({"patient_name": "Marker^Patient"}, "no field 'patient_name'"),
+    ],
+)
+def test_a_payload_that_the_schema_does_not_know_is_not_stored(
+    scratch: Index, change: dict[str, object], said: str
+) -> None:
+    good = image("ct chest")
+    with pytest.raises(IndexMismatchError, match=said) as caught:
+        scratch.write([replace(good, id=MANY[0], payload={**good.payload, **change})])
+    assert "Marker" not in str(caught.value)
+    assert scratch.count() == len(IMAGES)
 
 
 def test_facets_count_every_value_the_most_frequent_first(held: Index) -> None:

@@ -36,6 +36,19 @@ model = Fingerprint("first", "sha256:1", 4, "8 px", "float32", 1)
 embedded.open_embedded_index(Settings(index=sys.argv[1]), create_for=[model])
 """
 
+ADMIT_AND_DIE = """
+import os, sys
+from dataclasses import replace
+from radsearch.index import embedded
+from radsearch.settings import Settings
+from radsearch.study import Fingerprint
+model = Fingerprint("first", "sha256:1", 4, "8 px", "float32", 1)
+index = embedded.open_embedded_index(Settings(index=sys.argv[1]), create_for=())
+write_card = embedded._write_card
+embedded._write_card = lambda folder, card: write_card(folder, card) if card.unsettled else os._exit(9)
+index.admit([model, replace(model, model="second", dimension=3)], "check")
+"""
+
 
 @contextmanager
 def held_by_another_process(index: str) -> Iterator[None]:
@@ -137,10 +150,10 @@ def test_a_kill_while_making_leaves_none_or_a_whole_one(settings: Settings, step
 def test_a_kill_while_admitting_a_model_is_mended_by_doing_it_again(settings: Settings) -> None:
     """The vector is there and the card does not say so yet."""
     second = replace(MODEL, model="second", dimension=3)
-    with open_index(settings, create_for=[MODEL]) as index:
-        card = (Path(settings.index) / "radsearch.json").read_bytes()
-        index.admit([MODEL, second], "check")
-    (Path(settings.index) / "radsearch.json").write_bytes(card)
+    open_index(settings, create_for=[MODEL]).close()
+    assert (
+        subprocess.run([sys.executable, "-c", ADMIT_AND_DIE, settings.index], check=False, cwd=CHECKOUT).returncode == 9
+    )
     with open_index(settings) as index:
         assert set(index.card.models) == {"first"}
         index.admit([MODEL, second], "check")

@@ -6,14 +6,45 @@ from dataclasses import asdict, dataclass, field, replace
 from types import TracebackType
 from typing import Any, Self
 
-from radsearch.errors import IndexMismatchError, UnknownNameError
-from radsearch.index.schema import Payload
+import numpy as np
+
+from radsearch.errors import EmbeddingError, IndexMismatchError, SettingsError, UnknownNameError
+from radsearch.index.effort import NEIGHBOURS, SMALL, Effort, effort_for, scanned
+from radsearch.index.schema import AnyOf, Conditions, Payload, conditions_of, fault_in, hit_of
+from radsearch.settings import Settings
 from radsearch.study import Fingerprint, Hit, SearchFilter, Vectors
 
 FORMAT = 1
 FUSION_CONSTANT = 60  # the k of reciprocal rank fusion (Cormack, Clarke and Buettcher, SIGIR 2009)
 FUSION_DEPTH = 5  # each model proposes so many times the wanted hits
-SEARCH_EF = 256  # candidates that a query keeps in the graph
+
+
+@dataclass(frozen=True, slots=True)
+class Storage:
+    """How an index keeps its vectors, chosen when it is made (docs/index.md has what each costs).
+
+    quantization: `int8`: the graph is walked by codes of a byte a number, kept in memory, and the best candidates are
+        compared once more by the whole vectors, which stay on the disk; `none`: whole vectors throughout.
+    datatype: of the whole vectors, `float32` or `float16`.
+    """
+
+    quantization: str = "int8"
+    datatype: str = "float32"
+
+
+def storage_of(settings: Settings) -> Storage:
+    """How a new index is to keep its vectors.
+
+    Raises:
+        SettingsError: a setting has no such value.
+    """
+    for variable, value, choices in (
+        ("RADSEARCH_QUANTIZATION", settings.quantization, ("int8", "none")),
+        ("RADSEARCH_VECTORS", settings.vectors, ("float32", "float16")),
+    ):
+        if value not in choices:
+            raise SettingsError(f"{variable} is one of {', '.join(choices)}, not {value!r}")
+    return Storage(settings.quantization, settings.vectors)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -31,6 +62,27 @@ class IndexedImage:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class Query:
+    """What an engine is asked by one model: at most `limit` points, of at least the score `threshold`."""
+
+    model: str
+    vector: Vectors
+    limit: int
+    conditions: Conditions = field(default_factory=Conditions)
+    threshold: float | None = None
+    with_payload: bool = False
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Found:
+    """A point that a query met, with its cosine similarity; the payload where it was asked for."""
+
+    id: str
+    score: float
+    payload: Payload = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Stored:
     """A point as it is stored; `vectors` holds those that were asked for and are there."""
 
@@ -41,15 +93,26 @@ class Stored:
 
 @dataclass(frozen=True, slots=True)
 class IndexCard:
-    """What an index knows of itself."""
+    """What an index knows of itself.
+
+    unsettled: vectors that were being added or dropped when the process died: to be dropped by whoever comes next.
+    """
 
     secret_check: str | None = None
     models: Mapping[str, Fingerprint] = field(default_factory=dict)
+    storage: Storage = field(default_factory=Storage)
+    unsettled: tuple[str, ...] = ()
 
     def as_json(self) -> dict[str, Any]:
         """As stored beside the vectors."""
         models = {name: asdict(fingerprint) for name, fingerprint in self.models.items()}
-        return {"format": FORMAT, "secret_check": self.secret_check, "models": models}
+        return {
+            "format": FORMAT,
+            "secret_check": self.secret_check,
+            "models": models,
+            "storage": asdict(self.storage),
+            "unsettled": list(self.unsettled),
+        }
 
     @staticmethod
     def from_json(stored: Mapping[str, Any]) -> "IndexCard":
@@ -57,7 +120,8 @@ class IndexCard:
         if stored.get("format") != FORMAT:
             raise IndexMismatchError(f"the index has format {stored.get('format')}, this version reads {FORMAT}")
         models = {name: Fingerprint(**fields) for name, fields in stored.get("models", {}).items()}
-        return IndexCard(stored.get("secret_check"), models)
+        storage = Storage(**stored.get("storage", {"quantization": "none"}))  # the first indexes had no choice
+        return IndexCard(stored.get("secret_check"), models, storage, tuple(stored.get("unsettled", ())))
 
 
 class Index(ABC):
@@ -85,7 +149,7 @@ class Index(ABC):
             else:
                 new[fingerprint.model] = fingerprint
         if new or self.card.secret_check is None:
-            self._add_models(IndexCard(secret_check, {**self.card.models, **new}), new)
+            self._add_models(replace(self.card, secret_check=secret_check, models={**self.card.models, **new}), new)
 
     def check(self, fingerprint: Fingerprint) -> None:
         """Refuse a model that the index does not hold, or holds with another fingerprint."""
@@ -123,9 +187,97 @@ class Index(ABC):
     def _add_models(self, card: IndexCard, new: Mapping[str, Fingerprint]) -> None:
         """Create the named vectors of `new` and store the card."""
 
-    @abstractmethod
     def write(self, images: Sequence[IndexedImage]) -> None:
-        """Store points; on return they survive a crash."""
+        """Store points; on return they survive a crash.
+
+        Raises:
+            EmbeddingError: a vector has another length than its model's, or is no direction (not finite, or zero).
+            IndexMismatchError: the payload does not fit the schema. Nothing is written in either case.
+        """
+        self._check_vectors([image.vectors for image in images])
+        for image in images:
+            fault = fault_in(image.payload)
+            if fault:
+                raise IndexMismatchError(f"an image cannot be stored: {fault}")
+        if images:
+            self._write(images)
+
+    def _check_vectors(self, of_points: Sequence[Mapping[str, Vectors]]) -> None:
+        by_model: dict[str, list[Vectors]] = {}
+        for vectors_of in of_points:
+            for name, vector in vectors_of.items():
+                by_model.setdefault(name, []).append(vector)
+        for name, vectors in by_model.items():
+            self.require_model(name)
+            dimension = self.card.models[name].dimension
+            if any(vector.shape != (dimension,) for vector in vectors):
+                raise EmbeddingError(f"a vector of {name} has not the length {dimension}")
+            lengths = np.linalg.norm(np.stack(vectors), axis=1)
+            if not np.isfinite(lengths).all() or not (lengths > 0).all():
+                raise EmbeddingError(f"a vector of {name} is not finite or has no length")
+
+    def nearest(
+        self, queries: Mapping[str, Vectors], where: SearchFilter, limit: int, *, threshold: float | None = None
+    ) -> list[Hit]:
+        """The images nearest to the queries, a (dimension,) vector a model; several are fused by rank (RRF).
+
+        Args:
+            queries: by model.
+            where: which images may be found.
+            limit: how many at most.
+            threshold: the least cosine similarity of a hit, to each model's query.
+
+        Raises:
+            EmbeddingError: a query has another length than its model's vectors, or is no direction.
+        """
+        self._check_vectors([queries])
+        conditions = conditions_of(where)
+        if len(queries) == 1:
+            ((name, vector),) = queries.items()
+            found = self._with_effort(Query(name, vector, limit, conditions, threshold, with_payload=True))
+        else:
+            depth = limit * FUSION_DEPTH
+            lists = [
+                self._with_effort(Query(name, vector, depth, conditions, threshold)) for name, vector in queries.items()
+            ]
+            found = self._with_payloads(fused(lists)[:limit])
+        return [hit_of(one.id, one.score, rank, one.payload) for rank, one in enumerate(found, 1)]
+
+    def _with_effort(self, query: Query) -> list[Found]:
+        """The answer to a query with as much effort as its filter asks for."""
+        total = self._estimate(Conditions())
+        if not query.conditions or total <= SMALL:
+            return self._find(query, effort_for(query.limit, total=total))
+        kept = self._estimate(query.conditions)
+        if kept <= scanned(self.card.models[query.model].dimension):  # the graph is not walked for so few
+            return self._find(query, effort_for(query.limit, total=total))
+        near = self._find(Query(query.model, query.vector, NEIGHBOURS), Effort())
+        near_kept = self._exact_count(query.conditions.and_(AnyOf("id", tuple(one.id for one in near))))
+        return self._find(query, effort_for(query.limit, total=total, kept=kept, near_kept=near_kept))
+
+    def _with_payloads(self, found: Sequence[Found]) -> list[Found]:
+        stored = {point.id: point.payload for point in self.retrieve([one.id for one in found])}
+        return [replace(one, payload=stored.get(one.id, {})) for one in found]
+
+    def count(self, where: SearchFilter | None = None) -> int:
+        """Exact number of images that pass the filter."""
+        return self._exact_count(conditions_of(where or SearchFilter()))
+
+    @abstractmethod
+    def _write(self, images: Sequence[IndexedImage]) -> None:
+        """Store points that were checked."""
+
+    @abstractmethod
+    def _find(self, query: Query, effort: Effort) -> list[Found]:
+        """The points nearest to the query, with that effort, best first."""
+
+    @abstractmethod
+    def _estimate(self, conditions: Conditions) -> int:
+        """About how many points pass, fast."""
+
+    @abstractmethod
+    def _exact_count(self, conditions: Conditions) -> int:
+        """How many points pass."""
 
     @abstractmethod
     def delete(self, ids: Sequence[str]) -> None:
@@ -140,16 +292,8 @@ class Index(ABC):
         """All points whose indexed field has one of the values, without vectors, in any order."""
 
     @abstractmethod
-    def nearest(self, queries: Mapping[str, Vectors], where: SearchFilter, limit: int) -> list[Hit]:
-        """The images nearest to the queries, a (dimension,) vector a model; several are fused by rank (RRF)."""
-
-    @abstractmethod
     def facets(self, field: str, where: SearchFilter, limit: int = 1000) -> dict[str | int, int]:
         """Exact number of images by value of an indexed field, most frequent first."""
-
-    @abstractmethod
-    def count(self, where: SearchFilter | None = None) -> int:
-        """Exact number of images that pass the filter."""
 
     @abstractmethod
     def finish(self) -> None:
@@ -158,3 +302,12 @@ class Index(ABC):
     @abstractmethod
     def close(self) -> None:
         """Let go of the index."""
+
+
+def fused(lists: Sequence[Sequence[Found]]) -> list[Found]:
+    """Several ranked lists as one, by reciprocal rank: a point scores 1 / (60 + rank), from 0, for each that has it."""
+    scores: dict[str, float] = {}
+    for ranked in lists:
+        for rank, one in enumerate(ranked):
+            scores[one.id] = scores.get(one.id, 0.0) + 1 / (FUSION_CONSTANT + rank)
+    return [Found(point, score) for point, score in sorted(scores.items(), key=lambda item: (-item[1], item[0]))]

@@ -5,6 +5,7 @@ import os
 import shutil
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,23 +13,19 @@ import numpy as np
 import qdrant_edge as edge
 
 from radsearch.errors import IndexBusyError, IndexMissingError, RadSearchError
-from radsearch.index.base import (
-    FUSION_CONSTANT,
-    FUSION_DEPTH,
-    SEARCH_EF,
-    Index,
-    IndexCard,
-    IndexedImage,
-    Stored,
-)
-from radsearch.index.schema import INDEXED_FIELDS, AnyOf, conditions_of, hit_of
+from radsearch.index.base import Found, Index, IndexCard, IndexedImage, Query, Stored, storage_of
+from radsearch.index.effort import GRAPH_CANDIDATES, GRAPH_LINKS, SCANNED_KILOBYTES, Effort
+from radsearch.index.schema import INDEXED_FIELDS, AnyOf, Condition, Conditions, Missing, Within, conditions_of
 from radsearch.settings import Settings
-from radsearch.study import Fingerprint, Hit, SearchFilter, Vectors
+from radsearch.study import Fingerprint, SearchFilter, Vectors
 
 _CARD = "radsearch.json"
 _SHARD = "shard"
 _RETRY_SECONDS = 0.2
 _PAGE = 1000
+_DATATYPES = {"float32": edge.VectorStorageDatatype.Float32, "float16": edge.VectorStorageDatatype.Float16}
+_SEGMENTS = 2  # so that a comparison with all points runs on two cores
+_SEGMENT_KILOBYTES = 1 << 30
 _FIELD_TYPES = {"keyword": edge.PayloadSchemaType.Keyword, "integer": edge.PayloadSchemaType.Integer}
 
 
@@ -40,11 +37,11 @@ def open_embedded_index(settings: Settings, *, create_for: Sequence[Fingerprint]
             raise IndexMissingError(
                 f"there is no index in {folder}; make one with: python -m ingest ARCHIVE --index {folder}"
             )
-        _make(folder, create_for)
+        _make(folder, IndexCard(models={model.model: model for model in create_for}, storage=storage_of(settings)))
     deadline = time.monotonic() + settings.busy_wait_seconds
     while True:
         try:
-            return EmbeddedIndex(folder, edge.EdgeShard.load(str(folder / _SHARD)))
+            return EmbeddedIndex(folder, _loaded(folder))
         except RadSearchError:
             raise
         except Exception as error:
@@ -59,14 +56,49 @@ def open_embedded_index(settings: Settings, *, create_for: Sequence[Fingerprint]
             time.sleep(_RETRY_SECONDS)
 
 
-def _make(folder: Path, models: Sequence[Fingerprint]) -> None:
+def _loaded(folder: Path) -> edge.EdgeShard:
+    """The shard, with the policy of its card for whatever is built from now on."""
+    card = _read_card(folder)
+    if card.unsettled:
+        shard = edge.EdgeShard.load(str(folder / _SHARD))
+        for name in card.unsettled:
+            shard.update(edge.UpdateOperation.delete_vector_name(name))
+        shard.flush()
+        shard.close()
+        card = replace(card, unsettled=())
+        _write_card(folder, card)
+    return edge.EdgeShard.load(str(folder / _SHARD), _config(card))
+
+
+def _config(card: IndexCard) -> edge.EdgeConfig:
+    """How vectors are kept and the graph is built."""
+    coded = card.storage.quantization == "int8"
+    return edge.EdgeConfig(
+        vectors={
+            name: edge.EdgeVectorParams(
+                model.dimension,
+                edge.Distance.Cosine,
+                datatype=_DATATYPES[card.storage.datatype],
+                memory=edge.Memory.Cold if coded else edge.Memory.Cached,
+            )
+            for name, model in card.models.items()
+        },
+        hnsw_config=edge.HnswIndexConfig(GRAPH_LINKS, GRAPH_CANDIDATES, SCANNED_KILOBYTES),
+        quantization_config=edge.ScalarQuantizationConfig(edge.ScalarType.Int8, memory=edge.Memory.Pinned)
+        if coded
+        else None,
+        optimizers=edge.EdgeOptimizersConfig(default_segment_number=_SEGMENTS, max_segment_size=_SEGMENT_KILOBYTES),
+    )
+
+
+def _make(folder: Path, card: IndexCard) -> None:
     try:
-        _make_aside(folder, models)
+        _make_aside(folder, card)
     except OSError as error:
         raise IndexMissingError(f"no index can be made at {folder} ({error.strerror})") from error
 
 
-def _make_aside(folder: Path, models: Sequence[Fingerprint]) -> None:
+def _make_aside(folder: Path, card: IndexCard) -> None:
     """Make an empty index aside and move it into place, so that a kill leaves either none or a whole one.
 
     The payload indexes are there before the first point, so that the graph is built with them in mind.
@@ -78,14 +110,17 @@ def _make_aside(folder: Path, models: Sequence[Fingerprint]) -> None:
     shutil.rmtree(half_made, ignore_errors=True)
     half_made.mkdir(mode=0o700)
     (half_made / _SHARD).mkdir()
-    sizes = {model.model: edge.EdgeVectorParams(model.dimension, edge.Distance.Cosine) for model in models}
-    shard = edge.EdgeShard.create(str(half_made / _SHARD), edge.EdgeConfig(vectors=sizes))
+    shard = edge.EdgeShard.create(str(half_made / _SHARD), _config(card))
     for name, kind in INDEXED_FIELDS.items():
         shard.update(edge.UpdateOperation.create_field_index(name, _FIELD_TYPES[kind]))
     shard.flush()
     shard.close()
-    _write_card(half_made, IndexCard(models={model.model: model for model in models}))
+    _write_card(half_made, card)
     half_made.rename(folder)
+
+
+def _read_card(folder: Path) -> IndexCard:
+    return IndexCard.from_json(json.loads((folder / _CARD).read_text(encoding="utf-8")))
 
 
 def _write_card(folder: Path, card: IndexCard) -> None:
@@ -102,20 +137,24 @@ class EmbeddedIndex(Index):
 
     def __init__(self, folder: Path, shard: edge.EdgeShard) -> None:
         self.location = str(folder)
-        self.card = IndexCard.from_json(json.loads((folder / _CARD).read_text(encoding="utf-8")))
+        self.card = _read_card(folder)
         self._folder = folder
         self._shard = shard
 
     def _add_models(self, card: IndexCard, new: Mapping[str, Fingerprint]) -> None:
+        if new:
+            _write_card(self._folder, replace(self.card, unsettled=tuple(new)))
         for name, fingerprint in new.items():
             self._shard.update(
-                edge.UpdateOperation.create_dense_vector(name, fingerprint.dimension, edge.Distance.Cosine)
+                edge.UpdateOperation.create_dense_vector(
+                    name, fingerprint.dimension, edge.Distance.Cosine, datatype=_DATATYPES[card.storage.datatype]
+                )
             )
         self._shard.flush()
         _write_card(self._folder, card)
         self.card = card
 
-    def write(self, images: Sequence[IndexedImage]) -> None:
+    def _write(self, images: Sequence[IndexedImage]) -> None:
         whole = [image for image in images if not image.kept]
         if whole:
             points = [edge.Point(image.id, _plain(image.vectors), image.payload) for image in whole]
@@ -143,19 +182,37 @@ class EmbeddedIndex(Index):
             found = [*found, *more]
         return [_stored(record) for record in found]
 
-    def nearest(self, queries: Mapping[str, Vectors], where: SearchFilter, limit: int) -> list[Hit]:
-        request = _query_request(queries, _filter(where), limit)
-        found = self._shard.query(request)
-        return [
-            hit_of(str(point.id), float(point.score), rank, point.payload or {}) for rank, point in enumerate(found, 1)
-        ]
+    def _find(self, query: Query, effort: Effort) -> list[Found]:
+        coded = self.card.storage.quantization != "none" and effort.oversampling > 1
+        params = edge.SearchParams(
+            hnsw_ef=effort.candidates,
+            exact=effort.exact,
+            quantization=edge.QuantizationSearchParams(rescore=True, oversampling=effort.oversampling)
+            if coded
+            else None,
+            acorn=edge.AcornSearchParams(enable=True) if effort.acorn else None,
+        )
+        request = edge.QueryRequest(
+            query.limit,
+            query=edge.Query.Nearest(query.vector.tolist(), using=query.model),
+            filter=_filter(query.conditions),
+            params=params,
+            score_threshold=query.threshold,
+            with_payload=query.with_payload,
+        )
+        return [Found(str(point.id), float(point.score), point.payload or {}) for point in self._shard.query(request)]
 
     def facets(self, field: str, where: SearchFilter, limit: int = 1000) -> dict[str | int, int]:
-        answer = self._shard.facet(edge.FacetRequest(field, limit=limit, exact=True, filter=_filter(where)))
+        answer = self._shard.facet(
+            edge.FacetRequest(field, limit=limit, exact=True, filter=_filter(conditions_of(where)))
+        )
         return {hit.value: hit.count for hit in answer.hits}
 
-    def count(self, where: SearchFilter | None = None) -> int:
-        return self._shard.count(edge.CountRequest(filter=_filter(where) if where else None, exact=True))
+    def _estimate(self, conditions: Conditions) -> int:
+        return self._shard.count(edge.CountRequest(filter=_filter(conditions), exact=False))
+
+    def _exact_count(self, conditions: Conditions) -> int:
+        return self._shard.count(edge.CountRequest(filter=_filter(conditions), exact=True))
 
     def finish(self) -> None:
         self._shard.optimize()
@@ -166,23 +223,8 @@ class EmbeddedIndex(Index):
         self._shard.close()
 
 
-def _query_request(queries: Mapping[str, Vectors], where: edge.Filter | None, limit: int) -> edge.QueryRequest:
-    params = edge.SearchParams(hnsw_ef=SEARCH_EF)
-    nearest = {name: edge.Query.Nearest(vector.tolist(), using=name) for name, vector in queries.items()}
-    if len(nearest) == 1:
-        (query,) = nearest.values()
-        return edge.QueryRequest(limit, query=query, filter=where, params=params, with_payload=True)
-    proposals = [
-        edge.Prefetch(limit=limit * FUSION_DEPTH, query=query, filter=where, params=params)
-        for query in nearest.values()
-    ]
-    fusion: Any = edge.Fusion.Rrf(k=FUSION_CONSTANT)  # its stub forgets that it is a Fusion
-    return edge.QueryRequest(limit, prefetches=proposals, query=fusion, filter=where, with_payload=True)
-
-
-def _filter(where: SearchFilter) -> edge.Filter | None:
-    conditions = conditions_of(where)
-    if not conditions.must and not conditions.must_not:
+def _filter(conditions: Conditions) -> edge.Filter | None:
+    if not conditions:
         return None
     return edge.Filter(
         must=[_condition(condition) for condition in conditions.must],
@@ -190,14 +232,20 @@ def _filter(where: SearchFilter) -> edge.Filter | None:
     )
 
 
-def _condition(condition: AnyOf) -> edge.HasIdCondition | edge.FieldCondition:
-    if condition.field == "id":
-        return edge.HasIdCondition(set(condition.values))
-    return edge.FieldCondition(condition.field, match=edge.MatchAny(list(condition.values)))
+def _condition(condition: Condition) -> edge.HasIdCondition | edge.FieldCondition | edge.IsEmptyCondition:
+    match condition:
+        case Missing(name):
+            return edge.IsEmptyCondition(name)
+        case Within(name, span):
+            return edge.FieldCondition(name, range=edge.RangeFloat(gte=span.low, lte=span.high))
+        case AnyOf("id", values):
+            return edge.HasIdCondition(set(values))
+        case AnyOf(name, values):
+            return edge.FieldCondition(name, match=edge.MatchAny(list(values)))
 
 
 def _plain(vectors: Mapping[str, Vectors]) -> dict[str, Any]:
-    return {name: vector.tolist() for name, vector in vectors.items()}
+    return dict(vectors)  # the engine reads arrays as fast as lists, whatever its stub says
 
 
 def _stored(record: edge.Record) -> Stored:

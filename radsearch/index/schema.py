@@ -1,10 +1,11 @@
 """The payload: its fields, which of them are indexed, and the two ways between a record and a payload."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from radsearch.study import XR_CODES, Facts, Hit, Labels, SearchFilter, StudyImage
+from radsearch.errors import UnknownNameError
+from radsearch.study import XR_CODES, Facts, Hit, Labels, SearchFilter, Span, StudyImage
 
 Payload = dict[str, Any]
 
@@ -33,6 +34,9 @@ INDEXED_FIELDS: dict[str, Literal["keyword", "integer"]] = {
     "year": "integer",
 }
 
+WORD_FIELDS = tuple(name for name, kind in INDEXED_FIELDS.items() if kind == "keyword")
+NUMBER_FIELDS = tuple(name for name, kind in INDEXED_FIELDS.items() if kind == "integer")
+_OTHER_FIELDS = ("frame", "frames", "rows", "columns", "described", "extra")
 FACET_FIELDS = (
     "modality", "region", "pathology", "label_path", "dataset", "split", "view", "laterality", "sex", "manufacturer",
     "burned_in", "models", "age", "year",
@@ -53,29 +57,98 @@ class AnyOf:
 
 
 @dataclass(frozen=True, slots=True)
-class Conditions:
-    """A search filter in the terms that every back end can say."""
+class Within:
+    """The field is a number in that span."""
 
-    must: tuple[AnyOf, ...]
-    must_not: tuple[AnyOf, ...]
+    field: str
+    span: Span
+
+
+@dataclass(frozen=True, slots=True)
+class Missing:
+    """The field is not there."""
+
+    field: str
+
+
+Condition = AnyOf | Within | Missing
+
+
+@dataclass(frozen=True, slots=True)
+class Conditions:
+    """A search filter in the terms that every back end can say; without any of either all points pass."""
+
+    must: tuple[Condition, ...] = ()
+    must_not: tuple[Condition, ...] = ()
+
+    def __bool__(self) -> bool:
+        return bool(self.must or self.must_not)
+
+    def and_(self, condition: Condition) -> "Conditions":
+        """These and one more."""
+        return Conditions((*self.must, condition), self.must_not)
+
+    def but_not(self, condition: Condition) -> "Conditions":
+        """These without the points of one more."""
+        return Conditions(self.must, (*self.must_not, condition))
 
 
 def conditions_of(where: SearchFilter) -> Conditions:
-    """Spell a filter out; the modality XR stands for CR, DX and RG too."""
-    modality = XR_CODES if "XR" in where.modality else ()
-    must = (
-        AnyOf("modality", tuple(dict.fromkeys((*where.modality, *modality)))),
-        AnyOf("region", where.region),
-        AnyOf("pathology", where.pathology),
-        AnyOf("dataset", where.dataset),
-    )
-    must_not = (
-        AnyOf("pathology", where.pathology_none),
-        AnyOf("id", where.without_ids),
-        AnyOf("patient", where.without_patients),
-        AnyOf("study", where.without_studies),
-    )
-    return Conditions(_stated(must), _stated(must_not))
+    """Spell a filter out; the modality XR stands for CR, DX and RG too.
+
+    Raises:
+        UnknownNameError: a field is none of the payload's, or is not indexed as a word.
+    """
+    any_of = {
+        "modality": where.modality,
+        "region": where.region,
+        "pathology": where.pathology,
+        "dataset": where.dataset,
+    }
+    must: list[Condition] = [
+        *_words([*any_of.items(), *where.any_of.items()]),
+        *_words(("pathology", (finding,)) for finding in where.pathology_all),
+    ]
+    must += [Within(name, span) for name, span in (("age", where.age), ("year", where.year)) if span is not None]
+    must += [Missing(_known(name, INDEXED_FIELDS)) for name in where.absent]
+    must_not: list[Condition] = [
+        *_words([("pathology", where.pathology_none), *where.none_of.items()]),
+        *_words([("id", where.without_ids), ("patient", where.without_patients), ("study", where.without_studies)]),
+    ]
+    must_not += [Missing(_known(name, INDEXED_FIELDS)) for name in where.present]
+    return Conditions(tuple(must), tuple(must_not))
+
+
+def _words(stated: Iterable[tuple[str, tuple[str, ...]]]) -> Iterator[AnyOf]:
+    for name, values in stated:
+        if not values:
+            continue
+        group = XR_CODES if name == "modality" and "XR" in values else ()
+        yield AnyOf(_known(name, (*WORD_FIELDS, "id")), tuple(dict.fromkeys((*values, *group))))
+
+
+def _known(name: str, fields: Iterable[str]) -> str:
+    if name not in fields:
+        raise UnknownNameError("field", name, [known for known in fields if known != "id"], where="one can filter by")
+    return name
+
+
+def fault_in(payload: Mapping[str, Any]) -> str | None:
+    """What is wrong with a payload, if anything: a field whose value has another type than its index."""
+    for name, value in payload.items():
+        if name in NUMBER_FIELDS:
+            fits = isinstance(value, int) and not isinstance(value, bool)
+        elif name in WORD_FIELDS:
+            fits = isinstance(value, str) or (isinstance(value, list) and all(isinstance(one, str) for one in value))
+        else:
+            fits = name in _OTHER_FIELDS
+        if not fits:
+            return (
+                f"the payload's field {name!r} has no {type(value).__name__}"
+                if name in INDEXED_FIELDS
+                else (f"the payload has no field {name!r}")
+            )
+    return None
 
 
 def payload_of(image: StudyImage, *, content: str, described: str, models: Iterable[str]) -> Payload:
@@ -110,7 +183,3 @@ def facts_of(payload: Mapping[str, Any]) -> Facts:
 def hit_of(point: str, score: float, rank: int, payload: Mapping[str, Any]) -> Hit:
     """A hit as search hands it on."""
     return Hit(point, score, rank, facts_of(payload), payload.get("frame"))
-
-
-def _stated(conditions: Iterable[AnyOf]) -> tuple[AnyOf, ...]:
-    return tuple(condition for condition in conditions if condition.values)
