@@ -26,6 +26,12 @@ class Settings:
     index: str = "radsearch-index"
     collection: str = "radsearch"
     qdrant_api_key: str | None = None
+    qdrant_ca: Path | None = None
+    qdrant_grpc: int = 0
+    qdrant_seconds: int = 60
+    qdrant_shards: int = 0
+    qdrant_replicas: int = 0
+    qdrant_write_consistency: int = 0
     quantization: str = "int8"
     vectors: str = "float32"
     model: str = DEFAULT_MODEL
@@ -97,6 +103,12 @@ VARIABLES: dict[str, tuple[str, Callable[[str], object]]] = {
     "RADSEARCH_INDEX": ("index", str),
     "RADSEARCH_COLLECTION": ("collection", str),
     "RADSEARCH_QDRANT_API_KEY": ("qdrant_api_key", str),
+    "RADSEARCH_QDRANT_CA": ("qdrant_ca", _path),
+    "RADSEARCH_QDRANT_GRPC": ("qdrant_grpc", int),
+    "RADSEARCH_QDRANT_SECONDS": ("qdrant_seconds", int),
+    "RADSEARCH_QDRANT_SHARDS": ("qdrant_shards", int),
+    "RADSEARCH_QDRANT_REPLICAS": ("qdrant_replicas", int),
+    "RADSEARCH_QDRANT_WRITE_CONSISTENCY": ("qdrant_write_consistency", int),
     "RADSEARCH_QUANTIZATION": ("quantization", str),
     "RADSEARCH_VECTORS": ("vectors", str),
     "RADSEARCH_MODEL": ("model", str),

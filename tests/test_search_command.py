@@ -141,6 +141,67 @@ def test_the_query_and_its_patient_are_left_out_unless_allowed(
     assert allowed == alone | {id_of("b")}
 
 
+@pytest.mark.parametrize(
+    ("arguments", "names"),
+    [
+        (["--where", "modality=CR", "--where", "modality=MR"], "ce"),
+        (["--where", "split=test", "--where-not", "region=hand"], "ce"),
+        (["--where-not", "modality=XR"], "e"),
+        (["--all-pathology", "nodule", "--all-pathology", "effusion"], "c"),
+        (["--has", "pathology", "--lacks", "year"], "cde"),
+        (["--has", "year"], ""),
+        (["--age", "40-60"], ""),
+        (["--year", "-1999"], ""),
+        (["--year", "2001"], ""),
+        (["--group", "patient", "--allow-same-patient"], "bcde"),
+        (["--threshold", "1.1"], ""),
+        (["--diversity", "0.5"], "cde"),
+        (["-k", "2", "--page", "3"], ""),
+    ],
+)
+def test_filters_and_rankings_of_all_kinds(
+    run: Run, archive: Path, id_of: Callable[[str], str], arguments: list[str], names: str
+) -> None:
+    answer = run("search", archive / "a.png", "--json", *arguments)
+    assert (answer.code, answer.said) == (0, "")
+    assert {hit["id"] for hit in answer.hits} == {id_of(name) for name in names}
+
+
+def test_pages_go_on_where_the_one_before_ended(run: Run, archive: Path) -> None:
+    whole = run("search", archive / "a.png", "--json").hits
+    pages = [run("search", archive / "a.png", "--json", "-k", 2, "--page", page).hits for page in (1, 2)]
+    assert [*pages[0], *pages[1]] == whole
+
+
+def test_several_files_are_one_query_and_none_of_them_is_a_hit(
+    run: Run, archive: Path, id_of: Callable[[str], str]
+) -> None:
+    answer = run("search", archive / "a.png", archive / "e.png", "--json")
+    assert {hit["id"] for hit in answer.hits} == {id_of("c"), id_of("d")}
+    both = run("search", "--like", id_of("a"), "--like", id_of("e"), "--json")
+    assert answer.hits == both.hits
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--where", "modality"], ["--where wants FIELD=VALUE, not 'modality'"]),
+        (["--where", "name=x"], ["unknown field 'name'", "one can filter by", "modality"]),
+        (["--where", "split=trian"], ["unknown split 'trian'", "test"]),
+        (["--has", "rows"], ["unknown field 'rows'"]),
+        (["--weight", "tiny"], ["--weight wants MODEL=W"]),
+        (["--weight", "tiny=heavy"], ["--weight wants MODEL=W, with a number"]),
+        (["--weight", "tiny=2"], ["weights need fusion by score"]),
+        (["--diversity", "2"], ["from 0 to 1"]),
+        (["--page", "0"], ["counted from 1"]),
+    ],
+)
+def test_a_filter_or_ranking_that_is_none_is_said_in_one_line(
+    run: Run, archive: Path, arguments: list[str], words: list[str]
+) -> None:
+    assert_one_line(run("search", archive / "a.png", *arguments), *words)
+
+
 def test_without_json_a_table_is_printed(run: Run, archive: Path) -> None:
     answer = run("search", archive / "a.png", "-k", 2)
     heading, *rows = answer.out.splitlines()

@@ -41,8 +41,8 @@ def _filters(settings: Settings) -> SearchFilter:
     with open_index(settings) as index:
         counts = {name: index.facets(name, SearchFilter()) for name in _FIELDS}
         st.sidebar.metric("images indexed", f"{index.count():,}")
-    chosen = {name: _choice(name, counts[name]) for name in _FIELDS}
-    return SearchFilter(**chosen)
+    modality, region, pathology, dataset = (_choice(name, counts[name]) for name in _FIELDS)
+    return SearchFilter(modality, region, pathology, dataset=dataset)
 
 
 def _choice(name: str, counts: dict[str | int, int]) -> tuple[str, ...]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from radsearch.commands import settings_of, table
 from radsearch.errors import RadSearchError
-from radsearch.study import Hit, SearchFilter
+from radsearch.study import Hit, SearchFilter, Span
 
 if TYPE_CHECKING:
     from radsearch.search import Searcher, Wanted
@@ -16,7 +16,9 @@ if TYPE_CHECKING:
 
 def add_to(parser: argparse.ArgumentParser) -> None:
     """Add the arguments."""
-    parser.add_argument("image", nargs="?", type=Path, metavar="IMAGE", help="a DICOM, NIfTI, PNG or JPEG file")
+    parser.add_argument(
+        "image", nargs="*", type=Path, metavar="IMAGE", help="a DICOM, NIfTI, PNG or JPEG file, or several of one kind"
+    )
     parser.add_argument(
         "--frame",
         type=int,
@@ -33,8 +35,16 @@ def add_to(parser: argparse.ArgumentParser) -> None:
     _add_repeatable(parser, "--region", "R", "only this region")
     _add_repeatable(parser, "--pathology", "P", "only images with this finding")
     _add_repeatable(parser, "--not-pathology", "P", "no images with this finding")
+    _add_repeatable(parser, "--all-pathology", "P", "only images with this finding and the others so named")
     _add_repeatable(parser, "--dataset", "D", "only this data set")
+    _add_repeatable(parser, "--where", "FIELD=VALUE", "only images with this value of a field (view, sex, split, ...)")
+    _add_repeatable(parser, "--where-not", "FIELD=VALUE", "no images with this value of a field")
+    _add_repeatable(parser, "--has", "FIELD", "only images of which this field is known")
+    _add_repeatable(parser, "--lacks", "FIELD", "only images of which this field is not known")
+    for name in ("age", "year"):
+        parser.add_argument(f"--{name}", type=_span, metavar="FROM-TO", help="both included; either may be left out")
     parser.add_argument("--allow-same-patient", action="store_true", help="also images of the query's own patient")
+    _add_ranking(parser)
     parser.add_argument("-k", type=int, default=10, metavar="N", help="number of hits (default: 10)")
     parser.add_argument("--index", metavar="DIR|URL", help="folder or Qdrant server (default: RADSEARCH_INDEX)")
     parser.add_argument("--json", action="store_true", help="one JSON object a hit")
@@ -45,10 +55,44 @@ def _add_repeatable(parser: argparse.ArgumentParser, name: str, value: str, word
     parser.add_argument(name, action="append", default=[], metavar=value, help=f"{words}; may be repeated")
 
 
+def _add_ranking(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--threshold", type=float, metavar="S", help="no hits with a lower score")
+    parser.add_argument("--fusion", choices=("rank", "score"), default="rank", help="of several models (default: rank)")
+    _add_repeatable(parser, "--weight", "MODEL=W", "weight of a model in the fusion by score (default: 1)")
+    parser.add_argument("--diversity", type=float, default=0.0, metavar="D", help="0: the nearest; 1: all unlike")
+    parser.add_argument("--group", choices=("patient", "study", "series"), help="only the best hit of each")
+    parser.add_argument("--page", type=int, default=1, metavar="N", help="the N-th lot of hits (default: 1)")
+
+
+def _span(text: str) -> Span:
+    low, dash, high = text.partition("-")
+    if not dash and not low:
+        raise ValueError
+    return Span(int(low) if low else None, int(high) if high else None if dash else int(low))
+
+
+def _pairs(stated: Sequence[str], option: str) -> dict[str, tuple[str, ...]]:
+    """`FIELD=VALUE` several times -> the values of each field."""
+    pairs: dict[str, tuple[str, ...]] = {}
+    for text in stated:
+        name, equals, value = text.partition("=")
+        if not (name and equals and value):
+            raise RadSearchError(f"{option} wants {'MODEL=W' if option == '--weight' else 'FIELD=VALUE'}, not {text!r}")
+        pairs[name] = (*pairs.get(name, ()), value)
+    return pairs
+
+
+def _weights(stated: Sequence[str]) -> dict[str, float]:
+    try:
+        return {name: float(values[-1]) for name, values in _pairs(stated, "--weight").items()}
+    except ValueError:
+        raise RadSearchError("--weight wants MODEL=W, with a number") from None
+
+
 def _search(options: argparse.Namespace) -> int:
     from radsearch.index import open_index
     from radsearch.privacy import load_pseudonymizer
-    from radsearch.search import Searcher, Wanted
+    from radsearch.search import Ranking, Searcher, Wanted
 
     settings = settings_of(options)
     where = SearchFilter(
@@ -56,17 +100,32 @@ def _search(options: argparse.Namespace) -> int:
         region=tuple(options.region),
         pathology=tuple(options.pathology),
         pathology_none=tuple(options.not_pathology),
+        pathology_all=tuple(options.all_pathology),
         dataset=tuple(options.dataset),
+        any_of=_pairs(options.where, "--where"),
+        none_of=_pairs(options.where_not, "--where-not"),
+        age=options.age,
+        year=options.year,
+        present=tuple(options.has),
+        absent=tuple(options.lacks),
     )
-    wanted = Wanted(options.k, where, tuple(options.model), options.allow_same_patient)
+    ranking = Ranking(
+        options.fusion,
+        _weights(options.weight),
+        options.threshold,
+        options.diversity,
+        options.group,
+        options.page,
+    )
+    wanted = Wanted(options.k, where, tuple(options.model), options.allow_same_patient, ranking)
     _check_query(options)
     with open_index(settings) as index:
         pseudonymizer = None
-        if options.image is not None:
+        if options.image:
             pseudonymizer = load_pseudonymizer(secret=settings.secret, secret_file=settings.secret_file.expanduser())
             index.admit((), pseudonymizer.check)
         searcher = Searcher(index, settings, pseudonymizer)
-        if options.image is not None:
+        if options.image:
             hits = _by_file(searcher, options, wanted)
         elif options.text is not None:
             hits = searcher.by_text(options.text, wanted)
@@ -82,7 +141,7 @@ def _search(options: argparse.Namespace) -> int:
 def _check_query(options: argparse.Namespace) -> None:
     """One kind of query at a time."""
     examples = options.id is not None or options.like or options.unlike
-    kinds = [options.image is not None, options.text is not None, options.finding is not None, bool(examples)]
+    kinds = [bool(options.image), options.text is not None, options.finding is not None, bool(examples)]
     if sum(kinds) != 1:
         raise RadSearchError(
             "say what to search by: one of IMAGE, --text, --finding, or --id / --like (with or without --unlike)"
@@ -95,7 +154,7 @@ def _by_file(searcher: "Searcher", options: argparse.Namespace, wanted: "Wanted"
     from radsearch.errors import UnreadableImageError
 
     try:
-        return searcher.by_image(options.image, wanted, frame=options.frame)
+        return searcher.by_images(options.image, wanted, frame=options.frame)
     except UnreadableImageError as error:
         raise RadSearchError(f"the query cannot be read: {error.reason}") from error
     except OSError as error:

@@ -1,53 +1,80 @@
 """The index on a Qdrant server or cluster, over qdrant-client."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
 
 import numpy as np
 from qdrant_client import QdrantClient, models
-from qdrant_client.http.exceptions import ApiException
 
-from radsearch.errors import IndexMissingError, IndexUnreachableError
+from radsearch.errors import IndexMissingError
 from radsearch.index.base import Found, Index, IndexCard, IndexedImage, Query, Storage, Stored, storage_of
+from radsearch.index.connection import connect, patiently, without_credentials
 from radsearch.index.effort import GRAPH_CANDIDATES, GRAPH_LINKS, SCANNED_KILOBYTES, Effort
 from radsearch.index.schema import INDEXED_FIELDS, AnyOf, Condition, Conditions, Missing, Within, conditions_of
 from radsearch.settings import Settings
 from radsearch.study import Fingerprint, SearchFilter, Vectors
 
-_TIMEOUT_SECONDS = 60
 _REQUEST_POINTS = 64  # a request stays below some MB: 64 points of 1,280 numbers are about 0.8 MB
 _PAGE = 1000
 _DATATYPES = {"float32": models.Datatype.FLOAT32, "float16": models.Datatype.FLOAT16}
 _FIELD_TYPES = {"keyword": models.PayloadSchemaType.KEYWORD, "integer": models.PayloadSchemaType.INTEGER}
 
+_Answer = TypeVar("_Answer")
+
+
+@dataclass(frozen=True, slots=True)
+class Cluster:
+    """How a new collection is spread over the nodes of a cluster; 0 leaves it to the server.
+
+    shards: parts that nodes hold and search side by side. replicas: copies of each. write_consistency: how many of
+    them must have stored a write before it counts.
+    """
+
+    shards: int = 0
+    replicas: int = 0
+    write_consistency: int = 0
+
 
 def open_server_index(settings: Settings, *, create_for: Sequence[Fingerprint]) -> "ServerIndex":
     """Open the collection on the server, making it first where that is asked for; see `open_index`."""
-    with _one_line_errors(settings.index):
-        client = QdrantClient(url=settings.index, api_key=settings.qdrant_api_key, timeout=_TIMEOUT_SECONDS)
-        return open_collection(
-            client, settings.collection, settings.index, create_for=create_for, storage=storage_of(settings)
-        )
+    client = connect(
+        settings.index,
+        api_key=settings.qdrant_api_key,
+        timeout_seconds=settings.qdrant_seconds,
+        grpc=settings.qdrant_grpc > 0,
+        ca_certificate=settings.qdrant_ca,
+    )
+    cluster = Cluster(settings.qdrant_shards, settings.qdrant_replicas, settings.qdrant_write_consistency)
+    location = without_credentials(settings.index)
+    return patiently(
+        location,
+        lambda: open_collection(
+            client,
+            settings.collection,
+            location,
+            create_for=create_for,
+            storage=storage_of(settings),
+            cluster=cluster,
+        ),
+    )
 
 
-def open_collection(
+def open_collection(  # noqa: PLR0913 -- what a new collection needs, each by its name
     client: QdrantClient,
     collection: str,
     location: str,
     *,
     create_for: Sequence[Fingerprint] = (),
     storage: Storage | None = None,
+    cluster: Cluster | None = None,
 ) -> "ServerIndex":
     """As `open_server_index`, over a client of the caller's."""
     if not client.collection_exists(collection):
         if not create_for:
             raise IndexMissingError(f"the server at {location} has no collection {collection!r}")
-        _make(
-            client,
-            collection,
-            IndexCard(models={model.model: model for model in create_for}, storage=storage or Storage()),
-        )
+        card = IndexCard(models={model.model: model for model in create_for}, storage=storage or Storage())
+        _make(client, collection, card, cluster or Cluster())
     present = client.get_collection(collection)
     if present.config.metadata is None or "format" not in present.config.metadata:
         raise IndexMissingError(f"the collection {collection!r} at {location} is no index of ours")
@@ -57,7 +84,7 @@ def open_collection(
     return ServerIndex(client, collection, location, IndexCard.from_json(present.config.metadata))
 
 
-def _make(client: QdrantClient, collection: str, card: IndexCard) -> None:
+def _make(client: QdrantClient, collection: str, card: IndexCard, cluster: Cluster) -> None:
     coded = card.storage.quantization == "int8"
     scalar = models.ScalarQuantizationConfig(type=models.ScalarType.INT8, always_ram=True)
     client.create_collection(
@@ -75,6 +102,9 @@ def _make(client: QdrantClient, collection: str, card: IndexCard) -> None:
             m=GRAPH_LINKS, ef_construct=GRAPH_CANDIDATES, full_scan_threshold=SCANNED_KILOBYTES
         ),
         quantization_config=models.ScalarQuantization(scalar=scalar) if coded else None,
+        shard_number=cluster.shards or None,
+        replication_factor=cluster.replicas or None,
+        write_consistency_factor=cluster.write_consistency or None,
         metadata=card.as_json(),
     )
 
@@ -88,24 +118,32 @@ class ServerIndex(Index):
         self._client = client
         self._collection = collection
 
+    def _ask(self, call: Callable[[], _Answer]) -> _Answer:
+        return patiently(self.location, call)
+
     def _add_models(self, card: IndexCard, new: Mapping[str, Fingerprint]) -> None:
-        with _one_line_errors(self.location):
-            for name, model in new.items():
-                config = models.DenseVectorConfig(
-                    size=model.dimension,
-                    distance=models.Distance.COSINE,
-                    datatype=models.VectorStorageDatatype(card.storage.datatype),
-                )
-                self._client.create_vector_name(
-                    self._collection, name, vector_name_config=models.DenseVectorNameConfig(dense=config)
-                )
-            self._client.update_collection(self._collection, metadata=card.as_json())
+        for name, model in new.items():
+            self._ask(lambda name=name, model=model: self._add_vector(name, model))  # type: ignore[misc]  # of this turn
+        self._ask(lambda: self._client.update_collection(self._collection, metadata=card.as_json()))
         self.card = card
 
+    def _add_vector(self, name: str, model: Fingerprint) -> None:
+        """Also after a kill between the vector and the card, or an answer that was lost."""
+        if name in (self._client.get_collection(self._collection).config.params.vectors or {}):
+            return
+        config = models.DenseVectorConfig(
+            size=model.dimension,
+            distance=models.Distance.COSINE,
+            datatype=models.VectorStorageDatatype(self.card.storage.datatype),
+        )
+        self._client.create_vector_name(
+            self._collection, name, vector_name_config=models.DenseVectorNameConfig(dense=config)
+        )
+
     def _write(self, images: Sequence[IndexedImage]) -> None:
-        with _one_line_errors(self.location):
-            for start in range(0, len(images), _REQUEST_POINTS):
-                self._write_some(images[start : start + _REQUEST_POINTS])
+        for start in range(0, len(images), _REQUEST_POINTS):
+            some = images[start : start + _REQUEST_POINTS]
+            self._ask(lambda some=some: self._write_some(some))  # type: ignore[misc]  # of this turn
 
     def _write_some(self, images: Sequence[IndexedImage]) -> None:
         whole = [models.PointStruct(id=i.id, vector=_plain(i.vectors), payload=i.payload) for i in images if not i.kept]
@@ -119,13 +157,13 @@ class ServerIndex(Index):
             self._client.overwrite_payload(self._collection, payload=image.payload, points=[image.id])
 
     def delete(self, ids: Sequence[str]) -> None:
-        with _one_line_errors(self.location):
-            self._client.delete(self._collection, points_selector=list(ids))
+        self._ask(lambda: self._client.delete(self._collection, points_selector=list(ids)))
 
     def retrieve(self, ids: Sequence[str], *, vectors_of: Sequence[str] = ()) -> list[Stored]:
         wanted: bool | list[str] = list(vectors_of) if vectors_of else False
-        with _one_line_errors(self.location):
-            records = self._client.retrieve(self._collection, list(ids), with_payload=True, with_vectors=wanted)
+        records = self._ask(
+            lambda: self._client.retrieve(self._collection, list(ids), with_payload=True, with_vectors=wanted)
+        )
         return [_stored(record) for record in records]
 
     def having(self, field: str, values: Sequence[str]) -> list[Stored]:
@@ -133,13 +171,15 @@ class ServerIndex(Index):
         found: list[Stored] = []
         offset = None
         while True:
-            with _one_line_errors(self.location):
-                records, offset = self._client.scroll(
-                    self._collection, scroll_filter=wanted, limit=_PAGE, offset=offset, with_payload=True
-                )
+            records, offset = self._ask(lambda offset=offset: self._scroll(wanted, offset))  # type: ignore[misc]  # of this turn
             found.extend(_stored(record) for record in records)
             if offset is None:
                 return found
+
+    def _scroll(self, wanted: models.Filter, offset: Any) -> tuple[list[models.Record], Any]:
+        return self._client.scroll(
+            self._collection, scroll_filter=wanted, limit=_PAGE, offset=offset, with_payload=True
+        )
 
     def _find(self, query: Query, effort: Effort) -> list[Found]:
         coded = self.card.storage.quantization != "none" and effort.oversampling > 1
@@ -151,8 +191,8 @@ class ServerIndex(Index):
             else None,
             acorn=models.AcornSearchParams(enable=True) if effort.acorn else None,
         )
-        with _one_line_errors(self.location):
-            answer = self._client.query_points(
+        answer = self._ask(
+            lambda: self._client.query_points(
                 self._collection,
                 query=query.vector.tolist(),
                 using=query.model,
@@ -162,11 +202,12 @@ class ServerIndex(Index):
                 score_threshold=query.threshold,
                 with_payload=query.with_payload,
             )
+        )
         return [Found(str(point.id), point.score, point.payload or {}) for point in answer.points]
 
     def facets(self, field: str, where: SearchFilter, limit: int = 1000) -> dict[str | int, int]:
-        with _one_line_errors(self.location):
-            answer = self._client.facet(self._collection, field, _filter(conditions_of(where)), limit=limit, exact=True)
+        wanted = _filter(conditions_of(where))
+        answer = self._ask(lambda: self._client.facet(self._collection, field, wanted, limit=limit, exact=True))
         return {hit.value: hit.count for hit in answer.hits}
 
     def _estimate(self, conditions: Conditions) -> int:
@@ -176,25 +217,14 @@ class ServerIndex(Index):
         return self._count(conditions, exact=True)
 
     def _count(self, conditions: Conditions, *, exact: bool) -> int:
-        with _one_line_errors(self.location):
-            return self._client.count(self._collection, count_filter=_filter(conditions), exact=exact).count
+        wanted = _filter(conditions)
+        return self._ask(lambda: self._client.count(self._collection, count_filter=wanted, exact=exact)).count
 
     def finish(self) -> None:
         """The server optimizes by itself; every write was acknowledged."""
 
     def close(self) -> None:
         self._client.close()
-
-
-@contextmanager
-def _one_line_errors(location: str) -> Iterator[None]:
-    """Say what the server did in one line; its own words may quote a payload."""
-    try:
-        yield
-    except ApiException as error:
-        status = getattr(error, "status_code", None)
-        said = f"answered {status}" if status else "did not answer"
-        raise IndexUnreachableError(f"the Qdrant server at {location} {said} ({type(error).__name__})") from error
 
 
 def _filter(conditions: Conditions) -> models.Filter | None:

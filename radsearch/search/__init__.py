@@ -19,14 +19,18 @@ from radsearch.privacy import Pseudonymizer
 from radsearch.reading import choice_of
 from radsearch.reading.isolation import limits_of
 from radsearch.rendering.apart import reader_apart
+from radsearch.search.ranking import Ranking, ranked
 from radsearch.settings import Settings
 from radsearch.study import XR_CODES, Facts, Hit, SearchFilter, Vectors
+
+__all__ = ["Ranking", "Searcher", "Wanted", "rocchio"]
 
 if TYPE_CHECKING:
     from radsearch.models.base import Embedder
     from radsearch.models.spec import Precision
 
-_CHECKED_FIELDS = ("modality", "region", "pathology", "dataset")
+# Of few values each; of those of the others a misspelt one finds nothing.
+_CHECKED_FIELDS = ("modality", "region", "pathology", "dataset", "split", "view", "laterality", "sex", "burned_in")
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +41,16 @@ class Wanted:
     where: SearchFilter = field(default_factory=SearchFilter)
     models: tuple[str, ...] = ()
     allow_same_patient: bool = False
+    ranking: Ranking = field(default_factory=Ranking)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Query:
+    """A file to search by: its vectors by model, what is known of it, and the points that it is itself."""
+
+    vectors: Mapping[str, Vectors]
+    facts: Sequence[Facts]
+    ids: Sequence[str]
 
 
 class Searcher:
@@ -62,24 +76,34 @@ class Searcher:
             NothingToSearchError: the file has no such frame.
             RadSearchError: as `check_filter` and the model's loader.
         """
+        return self.by_images([path], wanted, frame=frame)
+
+    def by_images(self, paths: Sequence[Path], wanted: Wanted, *, frame: int | None = None) -> list[Hit]:
+        """As `by_image`, for several files that show the same: the images nearest to the mean of their vectors."""
         models = self._models(wanted)
         self.check_filter(wanted.where)
         if self._pseudonymizer is None:
             raise NothingToSearchError("a search by file needs the secret of the index")
-        reader = reader_apart(self._pseudonymizer, limits_of(self._settings))
+        queries = [self._query_of(path, models, frame, self._pseudonymizer) for path in paths]
+        vectors = {name: rocchio(np.stack([query.vectors[name] for query in queries]), None) for name in models}
+        facts = [fact for query in queries for fact in query.facts]
+        return self._nearest(vectors, wanted, facts, [point for query in queries for point in query.ids])
+
+    def _query_of(self, path: Path, models: Sequence[str], frame: int | None, pseudonymizer: Pseudonymizer) -> "_Query":
+        reader = reader_apart(pseudonymizer, limits_of(self._settings))
         identity = reader.identify(path, name=str(path.resolve()), choice=choice_of(self._settings))
         if frame is not None and not 1 <= frame <= identity.frames:
             raise NothingToSearchError(no_such_frame(identity.frames, frame))
         chosen = identity.frame_to_show if frame is None else frame
         same = self._index.having("content", [identity.content])
         own = self._stored_vectors([point.id for point in same if point.payload.get("frame") == chosen], models)
+        known = [facts_of(point.payload) for point in same]
         if own is not None:
-            return self._nearest(own, wanted, [facts_of(point.payload) for point in same], [point.id for point in same])
+            return _Query(own, known, [point.id for point in same])
         shown = reader.show(path, chosen)
         vectors = {name: self._embedder(name).embed_images([shown.rendered.picture])[0] for name in models}
-        known = [shown.facts, *(facts_of(point.payload) for point in same)]
-        ids = [self._pseudonymizer.point_id(identity.instance, number) for number in range(1, identity.frames + 1)]
-        return self._nearest(vectors, wanted, known, [*ids, *(point.id for point in same)])
+        ids = [pseudonymizer.point_id(identity.instance, number) for number in range(1, identity.frames + 1)]
+        return _Query(vectors, [shown.facts, *known], [*ids, *(point.id for point in same)])
 
     def by_id(self, point: str, wanted: Wanted) -> list[Hit]:
         """The images nearest to an indexed one. Raises NothingToSearchError where there is none of that id."""
@@ -131,7 +155,7 @@ class Searcher:
             self._require_text(name)
         self.check_filter(wanted.where)
         vectors = {name: vector_of(self._embedder(name)) for name in models}
-        return self._index.nearest(vectors, wanted.where, wanted.limit)
+        return ranked(self._index, vectors, wanted.where, wanted.limit, wanted.ranking)
 
     def _require_text(self, name: str) -> None:
         """Said before a model is loaded for nothing."""
@@ -149,7 +173,13 @@ class Searcher:
             UnknownNameError: the message names the values and the nearest one.
         """
         for name in _CHECKED_FIELDS:
-            asked = {*getattr(where, name), *(where.pathology_none if name == "pathology" else ())}
+            of_pathology = (*where.pathology_none, *where.pathology_all) if name == "pathology" else ()
+            asked = {
+                *getattr(where, name, ()),
+                *of_pathology,
+                *where.any_of.get(name, ()),
+                *where.none_of.get(name, ()),
+            }
             if not asked:
                 continue
             present = {str(value) for value in self._index.facets(name, SearchFilter())}
@@ -215,7 +245,7 @@ class Searcher:
                 without_patients=(*where.without_patients, *_stated(known, lambda facts: facts.patient)),
                 without_studies=(*where.without_studies, *_stated(known, lambda facts: facts.study)),
             )
-        return self._index.nearest(vectors, where, wanted.limit)
+        return ranked(self._index, vectors, where, wanted.limit, wanted.ranking)
 
 
 def rocchio(liked: Vectors, disliked: Vectors | None) -> Vectors:
