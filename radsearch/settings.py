@@ -32,7 +32,7 @@ class Settings:
     qdrant_shards: int = 0
     qdrant_replicas: int = 0
     qdrant_write_consistency: int = 0
-    quantization: str = "int8"
+    quantization: str = "turbo4"
     vectors: str = "float32"
     model: str = DEFAULT_MODEL
     models_folder: Path | None = None

@@ -9,8 +9,8 @@ from typing import Any, Self
 import numpy as np
 
 from radsearch.errors import EmbeddingError, IndexMismatchError, SettingsError, UnknownNameError
-from radsearch.index.effort import NEIGHBOURS, SMALL, Effort, effort_for, scanned
-from radsearch.index.schema import AnyOf, Conditions, Payload, conditions_of, fault_in, hit_of
+from radsearch.index.effort import NEIGHBOURS, SMALL, Effort, effort_for, more_effort_for, scanned
+from radsearch.index.schema import Conditions, Payload, conditions_of, fault_in, hit_of
 from radsearch.settings import Settings
 from radsearch.study import Fingerprint, Hit, SearchFilter, Vectors
 
@@ -23,12 +23,13 @@ FUSION_DEPTH = 5  # each model proposes so many times the wanted hits
 class Storage:
     """How an index keeps its vectors, chosen when it is made (docs/index.md has what each costs).
 
-    quantization: `int8`: the graph is walked by codes of a byte a number, kept in memory, and the best candidates are
-        compared once more by the whole vectors, which stay on the disk; `none`: whole vectors throughout.
+    quantization: `turbo4`: the graph is walked by codes of four bits a number (TurboQuant, arXiv 2504.19874), kept in
+        memory, and the best candidates are compared once more by the whole vectors, which stay on the disk; `int8`:
+        likewise by a byte a number; `none`: whole vectors throughout.
     datatype: of the whole vectors, `float32` or `float16`.
     """
 
-    quantization: str = "int8"
+    quantization: str = "turbo4"
     datatype: str = "float32"
 
 
@@ -39,7 +40,7 @@ def storage_of(settings: Settings) -> Storage:
         SettingsError: a setting has no such value.
     """
     for variable, value, choices in (
-        ("RADSEARCH_QUANTIZATION", settings.quantization, ("int8", "none")),
+        ("RADSEARCH_QUANTIZATION", settings.quantization, ("turbo4", "int8", "none")),
         ("RADSEARCH_VECTORS", settings.vectors, ("float32", "float16")),
     ):
         if value not in choices:
@@ -246,14 +247,18 @@ class Index(ABC):
     def _with_effort(self, query: Query) -> list[Found]:
         """The answer to a query with as much effort as its filter asks for."""
         total = self._estimate(Conditions())
+        found = self._find(query, effort_for(query.limit, total=total, filtered=bool(query.conditions)))
         if not query.conditions or total <= SMALL:
-            return self._find(query, effort_for(query.limit, total=total))
+            return found
         kept = self._estimate(query.conditions)
-        if kept <= scanned(self.card.models[query.model].dimension):  # the graph is not walked for so few
-            return self._find(query, effort_for(query.limit, total=total))
-        near = self._find(Query(query.model, query.vector, NEIGHBOURS), Effort())
-        near_kept = self._exact_count(query.conditions.and_(AnyOf("id", tuple(one.id for one in near))))
-        return self._find(query, effort_for(query.limit, total=total, kept=kept, near_kept=near_kept))
+        if kept <= scanned(self.card.models[query.model].dimension):  # the graph was not walked for so few
+            return found
+        near = self._find(Query(query.model, query.vector, NEIGHBOURS), Effort(candidates=NEIGHBOURS))
+        if query.threshold is not None and near[-1].score <= query.threshold:  # what is not so near is not wanted
+            return found
+        sure = sum(one.score >= near[-1].score for one in found)
+        more = more_effort_for(query.limit, total=total, kept=kept, sure=sure)
+        return found if more is None else self._find(query, more)
 
     def _with_payloads(self, found: Sequence[Found]) -> list[Found]:
         stored = {point.id: point.payload for point in self.retrieve([one.id for one in found])}

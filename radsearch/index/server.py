@@ -84,9 +84,18 @@ def open_collection(  # noqa: PLR0913 -- what a new collection needs, each by it
     return ServerIndex(client, collection, location, IndexCard.from_json(present.config.metadata))
 
 
+def _codes(storage: Storage) -> models.TurboQuantization | models.ScalarQuantization | None:
+    if storage.quantization == "turbo4":
+        bits = models.TurboQuantBitSize.BITS4
+        return models.TurboQuantization(turbo=models.TurboQuantQuantizationConfig(bits=bits, always_ram=True))
+    if storage.quantization == "int8":
+        scalar = models.ScalarQuantizationConfig(type=models.ScalarType.INT8, always_ram=True)
+        return models.ScalarQuantization(scalar=scalar)
+    return None
+
+
 def _make(client: QdrantClient, collection: str, card: IndexCard, cluster: Cluster) -> None:
-    coded = card.storage.quantization == "int8"
-    scalar = models.ScalarQuantizationConfig(type=models.ScalarType.INT8, always_ram=True)
+    codes = _codes(card.storage)
     client.create_collection(
         collection,
         vectors_config={
@@ -94,14 +103,14 @@ def _make(client: QdrantClient, collection: str, card: IndexCard, cluster: Clust
                 size=model.dimension,
                 distance=models.Distance.COSINE,
                 datatype=_DATATYPES[card.storage.datatype],
-                on_disk=coded,
+                on_disk=codes is not None,
             )
             for name, model in card.models.items()
         },
         hnsw_config=models.HnswConfigDiff(
             m=GRAPH_LINKS, ef_construct=GRAPH_CANDIDATES, full_scan_threshold=SCANNED_KILOBYTES
         ),
-        quantization_config=models.ScalarQuantization(scalar=scalar) if coded else None,
+        quantization_config=codes,
         shard_number=cluster.shards or None,
         replication_factor=cluster.replicas or None,
         write_consistency_factor=cluster.write_consistency or None,
@@ -182,13 +191,11 @@ class ServerIndex(Index):
         )
 
     def _find(self, query: Query, effort: Effort) -> list[Found]:
-        coded = self.card.storage.quantization != "none" and effort.oversampling > 1
+        rescore = effort.oversampling > 0
         params = models.SearchParams(
             hnsw_ef=effort.candidates,
             exact=effort.exact,
-            quantization=models.QuantizationSearchParams(rescore=True, oversampling=effort.oversampling)
-            if coded
-            else None,
+            quantization=models.QuantizationSearchParams(rescore=rescore, oversampling=max(1.0, effort.oversampling)),
             acorn=models.AcornSearchParams(enable=True) if effort.acorn else None,
         )
         answer = self._ask(
