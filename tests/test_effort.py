@@ -5,98 +5,120 @@ import pytest
 
 from radsearch.index import Index
 from radsearch.index.base import Found, IndexCard, Query
-from radsearch.index.effort import NEIGHBOURS, SMALL, Effort, effort_for, scanned
+from radsearch.index.effort import NEIGHBOURS, SMALL, Effort, effort_for, more_effort_for, scanned
 from radsearch.index.schema import Conditions
 from radsearch.study import Fingerprint, SearchFilter
 
 MILLION = 1_000_000
+USUAL = Effort(candidates=256, oversampling=8, acorn=True)
+MORE = Effort(candidates=2048, oversampling=8, acorn=True)
+MOST = Effort(candidates=16_384, oversampling=8)
+ALL = Effort(exact=True)
 
 
 @pytest.mark.parametrize("limit", [1, 10, 100, 1000])
 def test_in_a_small_index_all_points_are_compared(limit: int) -> None:
-    assert effort_for(limit, total=SMALL) == Effort(exact=True)
-    assert effort_for(limit, total=SMALL, kept=5, near_kept=0) == Effort(exact=True)
+    assert effort_for(limit, total=SMALL) == ALL
     assert not effort_for(limit, total=SMALL + 1).exact
 
 
-@pytest.mark.parametrize(("limit", "candidates", "oversampling"), [(1, 256, 160), (10, 256, 16), (100, 400, 4)])
-def test_without_a_filter_the_effort_grows_with_the_hits(limit: int, candidates: int, oversampling: float) -> None:
+@pytest.mark.parametrize(("limit", "candidates", "oversampling"), [(1, 256, 80), (10, 256, 8), (100, 400, 4)])
+def test_the_effort_grows_with_the_hits(limit: int, candidates: int, oversampling: float) -> None:
     assert effort_for(limit, total=MILLION) == Effort(candidates=candidates, oversampling=oversampling)
+    assert effort_for(limit, total=MILLION, filtered=True).acorn
 
 
 @pytest.mark.parametrize(
-    ("kept", "near_kept", "effort"),
+    ("kept", "sure", "more"),
     [
-        (500_000, 256, Effort(candidates=256, oversampling=16, acorn=True)),  # the query's own kind
-        (500_000, 128, Effort(candidates=256, oversampling=16, acorn=True)),  # by chance
-        (500_000, 64, Effort(candidates=512, oversampling=16, acorn=True)),
-        (500_000, 32, Effort(candidates=1024, oversampling=16, acorn=True)),
-        (500_000, 31, Effort(candidates=16_384, oversampling=16)),
-        (500_000, 0, Effort(candidates=16_384, oversampling=16)),  # none of the query's kind, and many
-        (400_000, 0, Effort(exact=True)),
-        (100_000, 0, Effort(exact=True)),  # none of the query's kind
-        (100_000, 25, Effort(candidates=262, oversampling=16, acorn=True)),
-        (30_000, 2, Effort(candidates=983, oversampling=16, acorn=True)),
+        (500_000, 10, None),  # all hits are of the neighbourhood
+        (100_000, 10, None),
+        (100_000, 6, None),  # as many as one can expect: a tenth of 64
+        (100_000, 5, None),
+        (100_000, 4, MORE),
+        (100_000, 2, MORE),
+        (100_000, 1, ALL),
+        (100_000, 0, ALL),  # none of the query's kind
+        (180_000, 0, ALL),
+        (180_001, 0, MOST),
+        (500_000, 9, MORE),
+        (500_000, 8, MORE),
+        (500_000, 7, MOST),
+        (40_000, 1, MORE),
     ],
 )
-def test_the_fewer_neighbours_pass_the_more_is_done(kept: int, near_kept: int, effort: Effort) -> None:
-    assert effort_for(10, total=MILLION, kept=kept, near_kept=near_kept) == effort
+def test_the_fewer_hits_are_sure_the_more_is_done(kept: int, sure: int, more: Effort | None) -> None:
+    assert more_effort_for(10, total=MILLION, kept=kept, sure=sure) == more
 
 
 def test_the_engine_itself_compares_fewer_of_the_longer_vectors() -> None:
-    assert scanned(512) == 20_000
-    assert scanned(1024) == 10_000
+    assert scanned(512) == 36_000
+    assert scanned(1024) == 18_000
 
 
 class Counted(Index):
-    """An index of a million points that are not there; it remembers what was asked of its engine."""
+    """An index of a million points that are not there; it remembers what was asked of its engine.
+
+    Without a filter the scores of its hits fall from 0.9 by a hundredth; with one `near` of them begin there, and the
+    others at 0.1.
+    """
 
     location = "nowhere"
 
-    def __init__(self, kept: int, near_kept: int) -> None:
+    def __init__(self, kept: int, near: int = 0) -> None:
         self.card = IndexCard(models={"first": Fingerprint("first", "w", 512, "8 px", "float32", 1)})
         self.asked: list[tuple[Query, Effort]] = []
-        self._kept, self._near_kept = kept, near_kept
+        self._kept, self._near = kept, near
 
     def _find(self, query: Query, effort: Effort) -> list[Found]:
         self.asked.append((query, effort))
-        return [Found(str(number), 0.5) for number in range(query.limit)]
+        near = self._near if query.conditions else query.limit
+        scores = [(0.9 if number < near else 0.1) - number / 100 for number in range(query.limit)]
+        return [Found(str(number), score) for number, score in enumerate(scores)]
 
     def _estimate(self, conditions: Conditions) -> int:
         return self._kept if conditions else MILLION
 
-    def _exact_count(self, conditions: Conditions) -> int:
-        ids = [one.values for one in conditions.must if getattr(one, "field", "") == "id"]
-        assert [len(values) for values in ids] == [NEIGHBOURS]
-        return self._near_kept
-
     def _not_needed(self, *_given: object, **_named: object) -> None:
         raise AssertionError
 
-    _add_models = _write = delete = retrieve = having = facets = finish = close = _not_needed
+    _add_models = _write = delete = retrieve = having = facets = finish = close = pages = sample = _not_needed
+    _store_card = _drop_vector = _set_models = _exact_count = _not_needed
 
 
 VECTOR = np.eye(512, dtype=np.float32)[0]
-XR = SearchFilter(modality=("MR",))
+MR = SearchFilter(modality=("MR",))
+
+
+def efforts(index: Counted, where: SearchFilter, limit: int = 10, threshold: float | None = None) -> list[Effort]:
+    assert len(index.nearest({"first": VECTOR}, where, limit, threshold=threshold)) == limit
+    return [effort for _, effort in index.asked]
 
 
 def test_a_search_without_a_filter_asks_once() -> None:
-    index = Counted(0, 0)
-    assert len(index.nearest({"first": VECTOR}, SearchFilter(), 7)) == 7
-    assert [effort for _, effort in index.asked] == [effort_for(7, total=MILLION)]
+    assert efforts(Counted(0), SearchFilter()) == [effort_for(10, total=MILLION)]
 
 
 def test_a_filter_that_keeps_few_is_left_to_the_engine() -> None:
-    index = Counted(scanned(512), 0)
-    index.nearest({"first": VECTOR}, XR, 7)
-    assert [effort for _, effort in index.asked] == [effort_for(7, total=MILLION)]
+    assert efforts(Counted(scanned(512)), MR) == [USUAL]
 
 
-def test_with_a_filter_the_neighbourhood_is_looked_at_first() -> None:
-    index = Counted(300_000, 0)
-    hits = index.nearest({"first": VECTOR}, XR, 7)
-    (near, cheap), (asked, effort) = index.asked
-    assert (near.limit, bool(near.conditions), near.with_payload, cheap) == (NEIGHBOURS, False, False, Effort())
-    assert (asked.limit, bool(asked.conditions), asked.with_payload) == (7, True, True)
-    assert effort == effort_for(7, total=MILLION, kept=300_000, near_kept=0)
-    assert len(hits) == 7
+def test_hits_that_are_the_querys_neighbours_need_no_second_search() -> None:
+    index = Counted(500_000, near=10)
+    assert efforts(index, MR) == [USUAL, Effort(candidates=NEIGHBOURS)]
+    (asked, _), (near, _) = index.asked
+    assert (asked.limit, bool(asked.conditions), asked.with_payload) == (10, True, True)
+    assert (near.limit, bool(near.conditions), near.with_payload) == (NEIGHBOURS, False, False)
+
+
+@pytest.mark.parametrize(
+    ("kept", "near", "last"), [(500_000, 8, MORE), (500_000, 3, MOST), (100_000, 0, ALL), (100_000, 3, MORE)]
+)
+def test_hits_that_are_not_are_searched_for_with_more_effort(kept: int, near: int, last: Effort) -> None:
+    index = Counted(kept, near)
+    assert efforts(index, MR) == [USUAL, Effort(candidates=NEIGHBOURS), last]
+    assert index.asked[2][0].conditions
+
+
+def test_hits_that_a_threshold_leaves_out_are_not_searched_for() -> None:
+    assert efforts(Counted(500_000, near=10), MR, threshold=0.5) == [USUAL, Effort(candidates=NEIGHBOURS)]

@@ -16,6 +16,8 @@ from radsearch.index import Index, IndexedImage, embedded, server
 from radsearch.index.embedded import open_embedded_index
 from radsearch.index.schema import payload_of
 from radsearch.index.server import open_collection
+from radsearch.index.transfer import copy
+from radsearch.index.verify import verify
 from radsearch.settings import Settings
 from radsearch.study import Facts, Fingerprint, Greyscale, Labels, SearchFilter, Span, StudyImage
 
@@ -517,3 +519,123 @@ def test_a_foreign_collection_is_refused_and_left_alone() -> None:
     with pytest.raises(IndexMissingError, match="no index of ours"):
         open_collection(client, "theirs", "memory", create_for=[FIRST])
     assert client.get_collection("theirs").config.metadata is None
+
+
+def test_pages_hold_every_point_once(scratch: Index) -> None:
+    stored = [point for page in scratch.pages(vectors_of=["first"]) for point in page]
+    assert sorted(names_of([point.id for point in stored])) == sorted(IMAGES)
+    for one in stored:
+        (name,) = names_of([one.id])
+        assert one.payload == payload(name)
+        np.testing.assert_allclose(one.vectors["first"], unit(*VECTORS[name]), atol=1e-6)
+
+
+def test_a_sample_is_of_points_that_have_a_vector_of_the_model(scratch: Index) -> None:
+    both = IndexedImage(MANY[0], {"first": unit(1, 2, 3, 4), "second": unit(1, 0, 0)}, {"models": ["first", "second"]})
+    scratch.write([both])
+    assert [point.id for point in scratch.sample("second", 10)] == [MANY[0]]
+    sampled = scratch.sample("first", 5)
+    assert len({point.id for point in sampled}) == 5
+    assert all(point.vectors["first"].shape == (4,) for point in sampled)
+    assert len(scratch.sample("first", 100)) == len(IMAGES) + 1
+
+
+def test_nearest_of_all_is_numpys(held: Index) -> None:
+    query = unit(1, 2, 3, 4)
+    cosines = {name: float(query @ unit(*vector)) for name, vector in VECTORS.items()}
+    hits = held.nearest_of_all("first", query, ANY, 3)
+    assert names_of([hit.id for hit in hits]) == sorted(cosines, key=lambda name: -cosines[name])[:3]
+    assert [hit.score for hit in hits] == pytest.approx(sorted(cosines.values(), reverse=True)[:3], abs=1e-5)
+
+
+def test_a_dropped_model_is_gone_from_vectors_payloads_and_card(filled: Index, open_store: Opener) -> None:
+    filled.admit([FIRST, SECOND], "check")
+    images = [IndexedImage(one, {"second": unit(1, 0, 0)}, {"models": ["second"]}) for one in MANY[:2]]
+    both = IndexedImage(MANY[2], {"first": unit(1, 2, 3, 4), "second": unit(1, 0, 0)}, {"models": ["first", "second"]})
+    filled.write([*images, both])
+    with pytest.raises(UnknownNameError, match="unknown model 'third'"):
+        filled.drop_model("third")
+    filled.drop_model("second")
+    _holds_only_the_first(filled)
+    index = open_store()
+    _holds_only_the_first(index)
+    index.admit([FIRST, replace(SECOND, weights="sha256:another")], "check")  # the name is free for another one
+    assert index.nearest({"second": unit(1, 0, 0)}, ANY, 3) == []
+    index.write([both])
+    assert [hit.id for hit in index.nearest({"second": unit(1, 0, 0)}, ANY, 3)] == [MANY[2]]
+
+
+def _holds_only_the_first(index: Index) -> None:
+    assert index.card.models == {"first": FIRST}
+    assert index.facets("models", ANY) == {"first": len(IMAGES) + 1}
+    assert index.count() == len(IMAGES) + 3
+    with pytest.raises(UnknownNameError):
+        index.nearest({"second": unit(1, 0, 0)}, ANY, 3)
+    with pytest.raises(IndexMismatchError, match="the only model"):
+        index.drop_model("first")
+
+
+def test_an_index_finds_what_it_holds(held: Index) -> None:
+    verdict = verify(held, "first", 50)
+    assert (verdict.sampled, verdict.found_themselves, verdict.sound) == (len(IMAGES), len(IMAGES), True)
+    kept = {one.where: (one.kept, one.queries, one.recall) for one in verdict.recalls}
+    assert kept["no filter"] == (7, 7, 1.0)
+    assert kept["modality CT"] == (2, 7, 1.0)
+    assert len(kept) == 6
+    assert {one.where for one in verify(held, "first", 5, field="dataset").recalls} == {
+        "no filter",
+        "dataset one",
+        "dataset two",
+    }
+    with pytest.raises(UnknownNameError):
+        verify(held, "second", 5)
+    with pytest.raises(UnknownNameError, match="one can filter by"):
+        verify(held, "first", 5, field="year")
+
+
+def test_an_index_that_misses_the_nearest_is_not_sound(held: Index, monkeypatch: pytest.MonkeyPatch) -> None:
+    nearest = type(held).nearest
+
+    def poor(index: Index, queries: dict, where: SearchFilter, limit: int) -> list:
+        return nearest(index, queries, where, limit)[1:]
+
+    monkeypatch.setattr(type(held), "nearest", poor)
+    verdict = verify(held, "first", 50)
+    assert verdict.found_themselves == 0
+    assert verdict.recalls[0].recall == pytest.approx(6 / 7)
+    assert not verdict.sound
+
+
+def test_an_index_is_copied_with_all_it_holds_and_a_copy_goes_on(filled: Index, tmp_path: Path) -> None:
+    with store_of("folder", tmp_path / "copy") as open_copy:
+        target = open_copy(FIRST)
+        copied = copy(filled, target)
+        assert (copied.written, copied.there) == (len(IMAGES), 0)
+        assert target.card.models == filled.card.models
+        assert target.card.secret_check == filled.card.secret_check
+        for name in IMAGES:
+            (stored,) = target.retrieve([point(name)], vectors_of=["first"])
+            assert stored.payload == payload(name)
+            np.testing.assert_allclose(stored.vectors["first"], unit(*VECTORS[name]), atol=1e-6)
+        target.delete([point("mr head")])
+        again = copy(filled, target)
+        assert (again.written, again.there) == (1, len(IMAGES) - 1)
+        assert target.count() == len(IMAGES)
+
+
+def test_a_copy_into_another_archives_index_is_refused(filled: Index, tmp_path: Path) -> None:
+    with store_of("folder", tmp_path / "copy") as open_copy:
+        target = open_copy(FIRST)
+        target.admit([FIRST], "another check")
+        with pytest.raises(IndexMismatchError, match="another secret"):
+            copy(filled, target)
+        assert target.count() == 0
+
+
+def test_a_copy_that_is_not_the_same_is_said(filled: Index, tmp_path: Path) -> None:
+    with store_of("folder", tmp_path / "copy") as open_copy:
+        target = open_copy(FIRST)
+        target.admit([FIRST], "check")
+        target.write([replace(image(name), vectors={"first": unit(1, 1, 1, 1)}) for name in IMAGES])
+        with pytest.raises(IndexMismatchError, match=r"the vectors of first in .* are not those of the source"):
+            copy(filled, target)

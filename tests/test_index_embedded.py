@@ -3,6 +3,7 @@
 import stat
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -219,3 +220,59 @@ def test_an_index_that_cannot_be_made_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(IndexMissingError, match=r"no index can be made at .*file/index"):
         open_index(Settings(index=str(tmp_path / "file" / "index")), create_for=[MODEL])
+
+
+@pytest.mark.slow
+def test_a_model_is_added_filled_and_dropped_while_a_reader_keeps_searching(settings: Settings) -> None:
+    """No search fails, and the first model's answers stay what they are."""
+    random = np.random.default_rng(4)
+    vectors = random.normal(size=(1500, 4)).astype(np.float32)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    images = [replace(image(number), vectors={"first": vector}) for number, vector in enumerate(vectors)]
+    second = replace(MODEL, model="second", dimension=3)
+    with open_index(settings, create_for=[MODEL]) as index:
+        index.admit([MODEL], "check")
+        index.write(images)
+        index.finish()
+        query = {"first": vectors[7]}
+        expected = [hit.id for hit in index.nearest(query, SearchFilter(), 5)]
+        over, failed, searches = threading.Event(), [], 0
+
+        def keep_searching() -> None:
+            nonlocal searches
+            while not over.is_set():
+                try:
+                    assert [hit.id for hit in index.nearest(query, SearchFilter(), 5)] == expected
+                    assert index.count(SearchFilter(any_of={"models": ("first",)})) == len(images)
+                except Exception as error:  # noqa: BLE001 -- counted
+                    failed.append(error)
+                searches += 1
+
+        reader = threading.Thread(target=keep_searching)
+        reader.start()
+        try:
+            for _ in range(2):
+                index.admit([MODEL, second], "check")
+                for start in range(0, len(images), 500):  # the back-fill of an ingest
+                    some = images[start : start + 500]
+                    index.write(
+                        [
+                            replace(
+                                one,
+                                vectors={"second": np.eye(3, dtype=np.float32)[number % 3]},
+                                payload={**one.payload, "models": ["first", "second"]},
+                                kept=("first",),
+                            )
+                            for number, one in enumerate(some)
+                        ]
+                    )
+                index.finish()
+                assert index.facets("models", SearchFilter()) == {"first": len(images), "second": len(images)}
+                index.drop_model("second")
+                index.finish()
+                assert index.facets("models", SearchFilter()) == {"first": len(images)}
+        finally:
+            over.set()
+            reader.join()
+        assert failed == []
+        assert searches > 10

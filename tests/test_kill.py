@@ -1,8 +1,14 @@
-"""kill -9 at any moment: the next run ends where an undisturbed one would have."""
+"""kill -9 at any moment: the next run ends where an undisturbed one would have.
+
+RADSEARCH_TEST_KILLS=20 .venv/bin/python -m pytest -s tests/test_kill.py -k each_kill
+"""
 
 import contextlib
+import hashlib
+import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -78,6 +84,42 @@ def test_a_run_that_was_killed_ends_like_an_undisturbed_one_when_run_again(
     said, _ = run_to_the_end(archive, tmp_path / "killed")
     assert f"{FILES} unchanged" in said
     assert points(tmp_path / "killed") == undisturbed
+
+
+def checksum(index: Path) -> tuple[int, str]:
+    """Number of points, and a hash of all payloads and of the vectors as far as they do not depend on their batch."""
+    digest = hashlib.sha256()
+    with open_index(Settings(index=str(index))) as opened:
+        stored = {point.id: point for page in opened.pages(vectors_of=["efficientnet-lite0"]) for point in page}
+        count = opened.count()
+    assert len(stored) == count
+    for point in sorted(stored):
+        vector = stored[point].vectors["efficientnet-lite0"]
+        digest.update(json.dumps([point, stored[point].payload], sort_keys=True).encode())
+        digest.update(np.argsort(vector)[-3:].tobytes())
+    return count, digest.hexdigest()
+
+
+@pytest.mark.slow
+def test_after_each_kill_a_run_to_the_end_gives_the_index_of_an_undisturbed_one(
+    tmp_path: Path, write_png: Callable[..., Path]
+) -> None:
+    for number in range(FILES):
+        write_png(f"archive/{number:03}.png", seed=number)
+    archive, index = tmp_path / "archive", tmp_path / "killed"
+    _, seconds = run_to_the_end(archive, tmp_path / "undisturbed")
+    undisturbed = checksum(tmp_path / "undisturbed")
+    chance = random.Random(23)
+    for kill in range(int(os.environ.get("RADSEARCH_TEST_KILLS", "3"))):
+        shutil.rmtree(index, ignore_errors=True)
+        process = start(archive, index)
+        time.sleep(seconds * chance.uniform(0.2, 1.0))
+        os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+        held = checksum(index)[0] if index.exists() else 0
+        run_to_the_end(archive, index)
+        print(f"kill {kill + 1}: {held} of {FILES} points survived it; after the next run: {checksum(index)}")  # noqa: T201 -- with -s
+        assert checksum(index) == undisturbed
 
 
 def workers_of(process: int) -> list[int]:

@@ -1,9 +1,12 @@
-"""`radsearch index`: what an index holds."""
+"""`radsearch index`: what an index holds, whether it finds it, and what can be done with it as a whole."""
 
 import argparse
 import json
+import sys
+from dataclasses import asdict, replace
+from pathlib import Path
 
-from radsearch.commands import settings_of
+from radsearch.commands import settings_of, table
 from radsearch.study import SearchFilter
 
 
@@ -14,17 +17,42 @@ def add_to(parser: argparse.ArgumentParser) -> None:
     facets = commands.add_parser("facets", help="how many images by modality, region, pathology, ...")
     facets.add_argument("field", nargs="*", metavar="FIELD", help="only these fields")
     facets.add_argument("--json", action="store_true")
-    for command, run in ((info, _index_info), (facets, _index_facets)):
+    optimize = commands.add_parser("optimize", help="build what makes search fast, as an ingest does at its end")
+    verify = commands.add_parser("verify", help="search by a sample, and compare with every point")
+    verify.add_argument("--model", metavar="NAME", help="only its vectors")
+    verify.add_argument("--samples", type=int, default=200, metavar="N", help="images to search by (default: 200)")
+    verify.add_argument("--field", default="modality", help="whose values the filters are (default: modality)")
+    verify.add_argument("--json", action="store_true")
+    drop = commands.add_parser("drop-model", help="remove a model's vectors")
+    drop.add_argument("model", metavar="NAME")
+    snapshot = commands.add_parser("snapshot", help="an index in a folder, as one file")
+    restore = commands.add_parser("restore", help="such a file, to a new folder")
+    for command in (snapshot, restore):
+        command.add_argument("file", type=Path, metavar="FILE")
+    for command, run in (
+        (info, _info),
+        (facets, _facets),
+        (optimize, _optimize),
+        (verify, _verify),
+        (drop, _drop),
+        (snapshot, _snapshot),
+        (restore, _restore),
+    ):
         command.add_argument("--index", metavar="DIR|URL", help="folder or Qdrant server (default: RADSEARCH_INDEX)")
         command.set_defaults(run=run)
+    copy = commands.add_parser("copy", help="all of an index into another one, which goes on where it was stopped")
+    copy.add_argument("source", metavar="FROM", help="folder or Qdrant server")
+    copy.add_argument("target", metavar="TO", help="likewise; made where it is not there")
+    copy.set_defaults(run=_copy, index=None)
 
 
-def _index_info(options: argparse.Namespace) -> int:
+def _info(options: argparse.Namespace) -> int:
     from radsearch.index import open_index
 
     with open_index(settings_of(options)) as index:
         print(f"index: {index.location}")  # noqa: T201
         print(f"images: {index.count()}")  # noqa: T201
+        print(f"vectors: {index.card.storage.datatype}, codes: {index.card.storage.quantization}")  # noqa: T201
         by_model = index.facets("models", SearchFilter())
         for name, model in index.card.models.items():
             print(f"model: {name}, {by_model.get(name, 0)} images")  # noqa: T201
@@ -33,7 +61,7 @@ def _index_info(options: argparse.Namespace) -> int:
     return 0
 
 
-def _index_facets(options: argparse.Namespace) -> int:
+def _facets(options: argparse.Namespace) -> int:
     from radsearch.errors import UnknownNameError
     from radsearch.index import FACET_FIELDS, open_index
 
@@ -48,4 +76,72 @@ def _index_facets(options: argparse.Namespace) -> int:
     for name, found in counts.items():
         for value, number in found.items():
             print(f"{name}\t{value}\t{number}")  # noqa: T201
+    return 0
+
+
+def _optimize(options: argparse.Namespace) -> int:
+    from radsearch.index import open_index
+
+    with open_index(settings_of(options)) as index:
+        index.finish()
+    return 0
+
+
+def _verify(options: argparse.Namespace) -> int:
+    """Exit 1 where a search misses too much."""
+    from radsearch.errors import SettingsError
+    from radsearch.index import open_index
+    from radsearch.index.verify import verify
+
+    if options.samples < 1:
+        raise SettingsError("--samples is 1 or more")
+    with open_index(settings_of(options)) as index:
+        models = [options.model] if options.model else list(index.card.models)
+        verdicts = [verify(index, model, options.samples, field=options.field) for model in models]
+    if options.json:
+        print(json.dumps([{**asdict(verdict), "sound": verdict.sound} for verdict in verdicts]))  # noqa: T201
+    for verdict in [] if options.json else verdicts:
+        found = f"{verdict.found_themselves} of {verdict.sampled}"
+        print(f"{verdict.model}: {found} sampled images find themselves")  # noqa: T201
+        rows = [("filter", "images", "queries", "recall@10")]
+        rows += [(one.where, str(one.kept), str(one.queries), f"{one.recall:.4f}") for one in verdict.recalls]
+        print(table(rows))  # noqa: T201
+    return 0 if all(verdict.sound for verdict in verdicts) else 1
+
+
+def _drop(options: argparse.Namespace) -> int:
+    from radsearch.index import open_index
+
+    with open_index(settings_of(options)) as index:
+        index.drop_model(options.model)
+        index.finish()
+    return 0
+
+
+def _snapshot(options: argparse.Namespace) -> int:
+    from radsearch.index.snapshots import snapshot
+
+    print(f"{snapshot(settings_of(options), options.file)} images in {options.file}")  # noqa: T201
+    return 0
+
+
+def _restore(options: argparse.Namespace) -> int:
+    from radsearch.index.snapshots import restore
+
+    settings = settings_of(options)
+    print(f"{restore(options.file, settings)} images in {settings.index}")  # noqa: T201
+    return 0
+
+
+def _copy(options: argparse.Namespace) -> int:
+    from radsearch.index import open_index
+    from radsearch.index.transfer import copy
+
+    settings = settings_of(options)
+    with open_index(replace(settings, index=options.source)) as source:
+        fingerprints = tuple(source.card.models.values())
+        with open_index(replace(settings, index=options.target), create_for=fingerprints) as target:
+            copied = copy(source, target, lambda done: print(f"\r{done} images", end="", file=sys.stderr, flush=True))  # noqa: T201
+    sys.stderr.write("\n")
+    print(f"{copied.written} images copied, {copied.there} were there")  # noqa: T201
     return 0

@@ -1,7 +1,7 @@
 """The one interface of all index back ends, and what they share: the guard over models and secret."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from types import TracebackType
 from typing import Any, Self
@@ -264,9 +264,67 @@ class Index(ABC):
         stored = {point.id: point.payload for point in self.retrieve([one.id for one in found])}
         return [replace(one, payload=stored.get(one.id, {})) for one in found]
 
+    def nearest_of_all(self, model: str, vector: Vectors, where: SearchFilter, limit: int) -> list[Hit]:
+        """As `nearest`, by one model and by comparison with every point: slow, and sure."""
+        self._check_vectors([{model: vector}])
+        found = self._find(Query(model, vector, limit, conditions_of(where)), Effort(exact=True))
+        return [hit_of(one.id, one.score, rank, {}) for rank, one in enumerate(found, 1)]
+
+    def drop_model(self, name: str) -> None:
+        """Remove a model and all its vectors; points that have no other stay, without any.
+
+        Raises:
+            UnknownNameError: the index holds no vectors of that model.
+            IndexMismatchError: it is the only one.
+        """
+        self.require_model(name)
+        if len(self.card.models) == 1:
+            raise IndexMismatchError(f"{name} is the only model of the index {self.location}: remove the index instead")
+        rest = {model: fingerprint for model, fingerprint in self.card.models.items() if model != name}
+        self._store_card(replace(self.card, models=rest, unsettled=(name,)))
+        self._settle()
+
+    def _settle(self) -> None:
+        """Remove what is left of models that the card has no longer, also for whom a kill has kept from it."""
+        for name in self.card.unsettled:
+            self._drop_vector(name)
+            for page in self.pages():
+                self._forget(name, page)
+        self._store_card(replace(self.card, unsettled=()))
+
+    def _forget(self, name: str, points: Iterable[Stored]) -> None:
+        """Take a model out of the payloads that say that it has a vector."""
+        by_rest: dict[tuple[str, ...], list[str]] = {}
+        for point in points:
+            models = point.payload.get("models", ())
+            if name in models:
+                by_rest.setdefault(tuple(model for model in models if model != name), []).append(point.id)
+        for rest, ids in by_rest.items():
+            self._set_models(ids, rest)
+
     def count(self, where: SearchFilter | None = None) -> int:
         """Exact number of images that pass the filter."""
         return self._exact_count(conditions_of(where or SearchFilter()))
+
+    @abstractmethod
+    def _store_card(self, card: IndexCard) -> None:
+        """Make this the index's card."""
+
+    @abstractmethod
+    def _drop_vector(self, name: str) -> None:
+        """Remove a named vector, where it is there."""
+
+    @abstractmethod
+    def _set_models(self, ids: Sequence[str], models: Sequence[str]) -> None:
+        """Set the payload's `models` of these points."""
+
+    @abstractmethod
+    def pages(self, *, vectors_of: Sequence[str] = ()) -> Iterator[list[Stored]]:
+        """All points, some at a time."""
+
+    @abstractmethod
+    def sample(self, model: str, count: int) -> list[Stored]:
+        """Points by chance that have a vector of that model, with it; at most `count`."""
 
     @abstractmethod
     def _write(self, images: Sequence[IndexedImage]) -> None:

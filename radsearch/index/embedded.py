@@ -4,7 +4,7 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from radsearch.index.schema import INDEXED_FIELDS, AnyOf, Condition, Conditions,
 from radsearch.settings import Settings
 from radsearch.study import Fingerprint, SearchFilter, Vectors
 
-_CARD = "radsearch.json"
+CARD = "radsearch.json"
 _SHARD = "shard"
 _RETRY_SECONDS = 0.2
 _PAGE = 1000
@@ -32,7 +32,7 @@ _FIELD_TYPES = {"keyword": edge.PayloadSchemaType.Keyword, "integer": edge.Paylo
 def open_embedded_index(settings: Settings, *, create_for: Sequence[Fingerprint]) -> "EmbeddedIndex":
     """Open the folder, making it first where that is asked for; see `open_index`."""
     folder = Path(settings.index).expanduser()
-    if not (folder / _CARD).is_file():
+    if not (folder / CARD).is_file():
         if not create_for:
             raise IndexMissingError(
                 f"there is no index in {folder}; make one with: python -m ingest ARCHIVE --index {folder}"
@@ -59,14 +59,12 @@ def open_embedded_index(settings: Settings, *, create_for: Sequence[Fingerprint]
 def _loaded(folder: Path) -> edge.EdgeShard:
     """The shard, with the policy of its card for whatever is built from now on."""
     card = _read_card(folder)
-    if card.unsettled:
+    if card.unsettled:  # a vector that the card does not know would not fit its policy
         shard = edge.EdgeShard.load(str(folder / _SHARD))
         for name in card.unsettled:
             shard.update(edge.UpdateOperation.delete_vector_name(name))
         shard.flush()
         shard.close()
-        card = replace(card, unsettled=())
-        _write_card(folder, card)
     return edge.EdgeShard.load(str(folder / _SHARD), _config(card))
 
 
@@ -132,16 +130,16 @@ def _make_aside(folder: Path, card: IndexCard) -> None:
 
 
 def _read_card(folder: Path) -> IndexCard:
-    return IndexCard.from_json(json.loads((folder / _CARD).read_text(encoding="utf-8")))
+    return IndexCard.from_json(json.loads((folder / CARD).read_text(encoding="utf-8")))
 
 
 def _write_card(folder: Path, card: IndexCard) -> None:
-    half_written = folder / f".{_CARD}.{os.getpid()}"
+    half_written = folder / f".{CARD}.{os.getpid()}"
     with half_written.open("w", encoding="utf-8") as stream:
         json.dump(card.as_json(), stream, indent=1)
         stream.flush()
         os.fsync(stream.fileno())
-    half_written.replace(folder / _CARD)
+    half_written.replace(folder / CARD)
 
 
 class EmbeddedIndex(Index):
@@ -152,19 +150,53 @@ class EmbeddedIndex(Index):
         self.card = _read_card(folder)
         self._folder = folder
         self._shard = shard
+        self._settled = self.card.unsettled  # their vectors went when the shard was loaded
+        if self.card.unsettled:
+            self._settle()
+            self._settled = ()
 
     def _add_models(self, card: IndexCard, new: Mapping[str, Fingerprint]) -> None:
         if new:
-            _write_card(self._folder, replace(self.card, unsettled=tuple(new)))
+            self._store_card(replace(self.card, unsettled=tuple(new)))
         for name, fingerprint in new.items():
             self._shard.update(
                 edge.UpdateOperation.create_dense_vector(
                     name, fingerprint.dimension, edge.Distance.Cosine, datatype=_DATATYPES[card.storage.datatype]
                 )
             )
-        self._shard.flush()
+        self._store_card(replace(card, unsettled=()))
+
+    def _store_card(self, card: IndexCard) -> None:
+        self._shard.flush()  # what it says is on the disk first
         _write_card(self._folder, card)
         self.card = card
+
+    def _drop_vector(self, name: str) -> None:
+        if name not in self._settled:
+            self._shard.update(edge.UpdateOperation.delete_vector_name(name))
+
+    def _set_models(self, ids: Sequence[str], models: Sequence[str]) -> None:
+        self._shard.update(edge.UpdateOperation.set_payload(list(ids), {"models": list(models)}))
+
+    def pages(self, *, vectors_of: Sequence[str] = ()) -> Iterator[list[Stored]]:
+        yield from self._scrolled(None, vectors_of)
+
+    def sample(self, model: str, count: int) -> list[Stored]:
+        having = _filter(Conditions((AnyOf("models", (model,)),)))
+        request = edge.QueryRequest(count, query=edge.Sample.Random, filter=having, with_vector=[model])
+        return [stored for stored in map(_stored, self._shard.query(request)) if model in stored.vectors]
+
+    def _scrolled(self, wanted: edge.Filter | None, vectors_of: Sequence[str] = ()) -> Iterator[list[Stored]]:
+        vectors: bool | list[str] = list(vectors_of) or False
+        offset = None
+        while True:
+            request = edge.ScrollRequest(
+                offset=offset, limit=_PAGE, filter=wanted, with_payload=True, with_vector=vectors
+            )
+            found, offset = self._shard.scroll(request)
+            yield [_stored(record) for record in found]
+            if offset is None:
+                return
 
     def _write(self, images: Sequence[IndexedImage]) -> None:
         whole = [image for image in images if not image.kept]
@@ -187,12 +219,7 @@ class EmbeddedIndex(Index):
 
     def having(self, field: str, values: Sequence[str]) -> list[Stored]:
         wanted = edge.Filter(must=[_condition(AnyOf(field, tuple(values)))])
-        found, offset = self._shard.scroll(edge.ScrollRequest(limit=_PAGE, filter=wanted, with_payload=True))
-        while offset is not None:
-            request = edge.ScrollRequest(offset=offset, limit=_PAGE, filter=wanted, with_payload=True)
-            more, offset = self._shard.scroll(request)
-            found = [*found, *more]
-        return [_stored(record) for record in found]
+        return [stored for page in self._scrolled(wanted) for stored in page]
 
     def _find(self, query: Query, effort: Effort) -> list[Found]:
         rescore = effort.oversampling > 0
@@ -216,7 +243,7 @@ class EmbeddedIndex(Index):
         answer = self._shard.facet(
             edge.FacetRequest(field, limit=limit, exact=True, filter=_filter(conditions_of(where)))
         )
-        return {hit.value: hit.count for hit in answer.hits}
+        return {hit.value: hit.count for hit in answer.hits if hit.count}
 
     def _estimate(self, conditions: Conditions) -> int:
         return self._shard.count(edge.CountRequest(filter=_filter(conditions), exact=False))
@@ -258,7 +285,7 @@ def _plain(vectors: Mapping[str, Vectors]) -> dict[str, Any]:
     return {name: vector.tolist() for name, vector in vectors.items()}  # the engine reads arrays more slowly
 
 
-def _stored(record: edge.Record) -> Stored:
+def _stored(record: edge.Record | edge.ScoredPoint) -> Stored:
     vectors = record.vector if isinstance(record.vector, dict) else {}
     return Stored(
         str(record.id), record.payload or {}, {name: np.asarray(vector, np.float32) for name, vector in vectors.items()}

@@ -1,6 +1,7 @@
 """The index on a Qdrant server or cluster, over qdrant-client."""
 
-from collections.abc import Callable, Mapping, Sequence
+import functools
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -126,15 +127,16 @@ class ServerIndex(Index):
         self.card = card
         self._client = client
         self._collection = collection
+        if card.unsettled:
+            self._settle()
 
     def _ask(self, call: Callable[[], _Answer]) -> _Answer:
         return patiently(self.location, call)
 
     def _add_models(self, card: IndexCard, new: Mapping[str, Fingerprint]) -> None:
         for name, model in new.items():
-            self._ask(lambda name=name, model=model: self._add_vector(name, model))  # type: ignore[misc]  # of this turn
-        self._ask(lambda: self._client.update_collection(self._collection, metadata=card.as_json()))
-        self.card = card
+            self._ask(functools.partial(self._add_vector, name, model))
+        self._store_card(card)
 
     def _add_vector(self, name: str, model: Fingerprint) -> None:
         """Also after a kill between the vector and the card, or an answer that was lost."""
@@ -149,10 +151,59 @@ class ServerIndex(Index):
             self._collection, name, vector_name_config=models.DenseVectorNameConfig(dense=config)
         )
 
+    def _store_card(self, card: IndexCard) -> None:
+        self._ask(lambda: self._client.update_collection(self._collection, metadata=card.as_json()))
+        self.card = card
+
+    def _drop_vector(self, name: str) -> None:
+        def drop() -> None:
+            if name in (self._client.get_collection(self._collection).config.params.vectors or {}):
+                self._client.delete_vector_name(self._collection, name)
+
+        self._ask(drop)
+
+    def _set_models(self, ids: Sequence[str], models: Sequence[str]) -> None:
+        payload = {"models": list(models)}
+        self._ask(lambda: self._client.set_payload(self._collection, payload=payload, points=list(ids)))
+
+    def pages(self, *, vectors_of: Sequence[str] = ()) -> Iterator[list[Stored]]:
+        yield from self._scrolled(None, vectors_of)
+
+    def sample(self, model: str, count: int) -> list[Stored]:
+        having = _filter(Conditions((AnyOf("models", (model,)),)))
+        answer = self._ask(
+            lambda: self._client.query_points(
+                self._collection,
+                query=models.SampleQuery(sample=models.Sample.RANDOM),
+                query_filter=having,
+                limit=count,
+                with_vectors=[model],
+            )
+        )
+        return [stored for stored in map(_stored, answer.points) if model in stored.vectors]
+
+    def _scrolled(self, wanted: models.Filter | None, vectors_of: Sequence[str] = ()) -> Iterator[list[Stored]]:
+        vectors: bool | list[str] = list(vectors_of) or False
+        offset: Any = None
+        while True:
+            page = functools.partial(
+                self._client.scroll,
+                self._collection,
+                scroll_filter=wanted,
+                limit=_PAGE,
+                offset=offset,
+                with_payload=True,
+                with_vectors=vectors,
+            )
+            records, offset = self._ask(page)
+            yield [_stored(record) for record in records]
+            if offset is None:
+                return
+
     def _write(self, images: Sequence[IndexedImage]) -> None:
         for start in range(0, len(images), _REQUEST_POINTS):
             some = images[start : start + _REQUEST_POINTS]
-            self._ask(lambda some=some: self._write_some(some))  # type: ignore[misc]  # of this turn
+            self._ask(functools.partial(self._write_some, some))
 
     def _write_some(self, images: Sequence[IndexedImage]) -> None:
         whole = [models.PointStruct(id=i.id, vector=_plain(i.vectors), payload=i.payload) for i in images if not i.kept]
@@ -177,18 +228,7 @@ class ServerIndex(Index):
 
     def having(self, field: str, values: Sequence[str]) -> list[Stored]:
         wanted = models.Filter(must=[_condition(AnyOf(field, tuple(values)))])
-        found: list[Stored] = []
-        offset = None
-        while True:
-            records, offset = self._ask(lambda offset=offset: self._scroll(wanted, offset))  # type: ignore[misc]  # of this turn
-            found.extend(_stored(record) for record in records)
-            if offset is None:
-                return found
-
-    def _scroll(self, wanted: models.Filter, offset: Any) -> tuple[list[models.Record], Any]:
-        return self._client.scroll(
-            self._collection, scroll_filter=wanted, limit=_PAGE, offset=offset, with_payload=True
-        )
+        return [stored for page in self._scrolled(wanted) for stored in page]
 
     def _find(self, query: Query, effort: Effort) -> list[Found]:
         rescore = effort.oversampling > 0
@@ -259,7 +299,7 @@ def _plain(vectors: Mapping[str, Vectors]) -> dict[str, Any]:
     return {name: vector.tolist() for name, vector in vectors.items()}
 
 
-def _stored(record: models.Record) -> Stored:
+def _stored(record: models.Record | models.ScoredPoint) -> Stored:
     vectors = record.vector if isinstance(record.vector, dict) else {}
     return Stored(
         str(record.id), record.payload or {}, {name: np.asarray(vector, np.float32) for name, vector in vectors.items()}

@@ -1,0 +1,68 @@
+"""An index copied into another one, of whatever back end: in pages, so that a copy that was stopped goes on."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from radsearch.errors import IndexMismatchError
+from radsearch.index.base import Index, IndexedImage, Stored
+
+_CHECKED = 200  # points whose vectors are compared afterwards
+_LEAST_COSINE = 0.999  # float16 may stand on one side
+
+
+@dataclass(frozen=True, slots=True)
+class Copied:
+    """What a copy did: points written, and points that were there already."""
+
+    written: int
+    there: int
+
+
+def copy(source: Index, target: Index, progress: Callable[[int], None] = lambda _done: None) -> Copied:
+    """Copy all points with their vectors and payloads, and check the result.
+
+    Args:
+        source: to be copied from.
+        target: to be copied into; it may hold a part already, of this copy or of an earlier one.
+        progress: called with the number of points that are done.
+
+    Raises:
+        IndexMismatchError: the indexes have other pseudonyms or fingerprints, or the result is not the same.
+    """
+    if source.card.secret_check is None:
+        raise IndexMismatchError(f"the index {source.location} has had no ingest yet: there is nothing to copy")
+    target.admit(source.card.models.values(), source.card.secret_check)
+    models = list(source.card.models)
+    written = there = 0
+    for page in source.pages(vectors_of=models):
+        missing = list(_missing(page, target))
+        target.write([IndexedImage(point.id, point.vectors, point.payload) for point in missing])
+        written, there = written + len(missing), there + len(page) - len(missing)
+        progress(written + there)
+    target.finish()
+    _compare(source, target)
+    return Copied(written, there)
+
+
+def _missing(page: Sequence[Stored], target: Index) -> Iterator[Stored]:
+    held = {point.id: point.payload for point in target.retrieve([point.id for point in page])}
+    return (point for point in page if held.get(point.id) != point.payload)
+
+
+def _compare(source: Index, target: Index) -> None:
+    here, there = source.count(), target.count()
+    if there < here:
+        raise IndexMismatchError(f"of {here} points of {source.location} only {there} are in {target.location}")
+    for model in source.card.models:
+        sampled = {point.id: point.vectors[model] for point in source.sample(model, _CHECKED)}
+        copied = {point.id: point.vectors.get(model) for point in target.retrieve(list(sampled), vectors_of=[model])}
+        for point, vector in sampled.items():
+            other = copied.get(point)
+            if other is None or _cosine(vector, other) < _LEAST_COSINE:
+                raise IndexMismatchError(f"the vectors of {model} in {target.location} are not those of the source")
+
+
+def _cosine(one: "np.ndarray", other: "np.ndarray") -> float:
+    return float(one @ other / (np.linalg.norm(one) * np.linalg.norm(other)))
