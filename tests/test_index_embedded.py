@@ -1,16 +1,19 @@
 """The index in a folder: one process at a time, nothing foreign touched, made whole or not at all."""
 
+import json
+import re
 import stat
 import subprocess
 import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import qdrant_edge as edge
 
 from radsearch.errors import IndexBusyError, IndexMismatchError, IndexMissingError, RadSearchError, SettingsError
 from radsearch.index import IndexedImage, open_index
@@ -74,6 +77,7 @@ def test_an_index_held_by_another_process_is_said_to_be_busy_in_one_line(setting
     with held_by_another_process(settings.index):
         with pytest.raises(IndexBusyError, match="in use by another process") as caught:
             open_index(replace(settings, busy_wait_seconds=0))
+        assert re.search(r"\(-c, process \d+ on \S+, since \d{4}-\d\d-\d\d \d\d:\d\d:\d\d", str(caught.value))
         assert "\n" not in str(caught.value)
         assert "Qdrant server" in str(caught.value)
     open_index(settings).close()
@@ -191,6 +195,30 @@ def test_an_index_of_another_version_is_refused(settings: Settings) -> None:
         open_index(settings)
     with pytest.raises(IndexMismatchError, match="format 99"):  # and the folder was let go of, so that it opens again
         open_index(settings)
+
+
+def test_an_index_of_before_there_was_a_choice_of_storage_opens_and_goes_on(settings: Settings) -> None:
+    folder = Path(settings.index)
+    (folder / "shard").mkdir(parents=True)
+    shard = edge.EdgeShard.create(
+        str(folder / "shard"), edge.EdgeConfig(vectors={"first": edge.EdgeVectorParams(4, edge.Distance.Cosine)})
+    )
+    shard.update(edge.UpdateOperation.create_field_index("content", edge.PayloadSchemaType.Keyword))
+    shard.update(
+        edge.UpdateOperation.upsert_points([edge.Point(image(1).id, {"first": [1.0, 0, 0, 0]}, image(1).payload)])
+    )
+    shard.flush()
+    shard.close()
+    card = {"format": 1, "secret_check": None, "models": {"first": asdict(MODEL)}}
+    (folder / "radsearch.json").write_text(json.dumps(card))
+    with open_index(settings) as index:
+        index.admit([MODEL, replace(MODEL, model="second")], "check")
+        index.write([image(2)])
+        index.finish()
+    with open_index(settings) as index:
+        assert index.card.storage.quantization == "none"
+        assert set(index.card.models) == {"first", "second"}
+        assert index.count() == 2
 
 
 def test_a_damaged_card_is_said_in_one_line(settings: Settings) -> None:

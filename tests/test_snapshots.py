@@ -28,6 +28,9 @@ def test_a_restored_index_is_the_one_that_was_saved(filled: Settings, tmp_path: 
     assert snapshot(filled, file) == 20
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
     assert sorted(path.name for path in tmp_path.iterdir() if path.name.startswith(".")) == []
+    with tarfile.open(file) as archive:
+        assert "./radsearch.json" in archive.getnames()
+        assert "./holder.json" not in archive.getnames()
     elsewhere = replace(filled, index=str(tmp_path / "deep" / "restored"))
     assert restore(file, elsewhere) == 20
     assert stat.S_IMODE(Path(elsewhere.index).stat().st_mode) == 0o700

@@ -1,11 +1,15 @@
 """The index in a folder: Qdrant Edge, the server's own engine in this process."""
 
+import contextlib
 import json
 import os
 import shutil
+import socket
+import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +25,7 @@ from radsearch.study import Fingerprint, SearchFilter, Vectors
 
 CARD = "radsearch.json"
 _SHARD = "shard"
+HOLDER = "holder.json"
 _RETRY_SECONDS = 0.2
 _PAGE = 1000
 _DATATYPES = {"float32": edge.VectorStorageDatatype.Float32, "float16": edge.VectorStorageDatatype.Float16}
@@ -50,10 +55,31 @@ def open_embedded_index(settings: Settings, *, create_for: Sequence[Fingerprint]
                 raise RadSearchError(f"the index in {folder} cannot be opened: {words}") from error
             if time.monotonic() >= deadline:
                 raise IndexBusyError(
-                    f"the index in {folder} is in use by another process (one at a time holds an embedded index); "
-                    "try again when it is done, or use a Qdrant server for more than one"
+                    f"the index in {folder} is in use by another process{_holder_of(folder)}; one at a time holds an "
+                    "embedded index: try again when it is done, or use a Qdrant server for more than one"
                 ) from error
             time.sleep(_RETRY_SECONDS)
+
+
+def _holder_of(folder: Path) -> str:
+    """Who has it and since when, as far as it has left word; a killed one's is overwritten by the next."""
+    try:
+        said = json.loads((folder / HOLDER).read_text(encoding="utf-8"))
+        return f" ({said['program']}, process {said['process']} on {said['host']}, since {said['since']})"
+    except (OSError, ValueError, LookupError, TypeError):
+        return ""
+
+
+def _leave_word(folder: Path) -> None:
+    program = Path(sys.argv[0])
+    said = {
+        "program": program.parent.name if program.name == "__main__.py" else program.name,
+        "process": os.getpid(),
+        "host": socket.gethostname(),
+        "since": datetime.now().astimezone().isoformat(" ", "seconds"),
+    }
+    with contextlib.suppress(OSError):  # a folder that may only be read
+        (folder / HOLDER).write_text(json.dumps(said), encoding="utf-8")
 
 
 def _loaded(folder: Path) -> edge.EdgeShard:
@@ -150,6 +176,7 @@ class EmbeddedIndex(Index):
         self.card = _read_card(folder)
         self._folder = folder
         self._shard = shard
+        _leave_word(folder)
         self._settled = self.card.unsettled  # their vectors went when the shard was loaded
         if self.card.unsettled:
             self._settle()
@@ -257,6 +284,8 @@ class EmbeddedIndex(Index):
 
     def close(self) -> None:
         self._shard.flush()
+        with contextlib.suppress(OSError):
+            (self._folder / HOLDER).unlink(missing_ok=True)
         self._shard.close()
 
 

@@ -6,7 +6,7 @@ import tarfile
 from pathlib import Path
 
 from radsearch.errors import IndexMissingError, RadSearchError, SettingsError
-from radsearch.index.embedded import CARD, open_embedded_index
+from radsearch.index.embedded import CARD, HOLDER, open_embedded_index
 from radsearch.settings import Settings
 
 
@@ -29,7 +29,7 @@ def snapshot(settings: Settings, file: Path) -> int:
             count = index.count()
             half.touch(mode=0o600)  # it holds what the index holds
             with tarfile.open(half, "w") as archive:
-                archive.add(folder, arcname=".")
+                archive.add(folder, arcname=".", filter=lambda member: None if member.name == f"./{HOLDER}" else member)
         half.replace(file)
     except OSError as error:
         raise RadSearchError(f"the snapshot {file} cannot be written ({error.strerror})") from error
