@@ -25,14 +25,14 @@ from ingest.pipeline import CHUNKS_IN_FLIGHT, Chunk, Ingestion
 from ingest.report import Summary
 from ingest.run import Run, begin
 from ingest.sources import Archive
-from radsearch.errors import IndexBusyError, IndexUnreachableError, RadSearchError, exit_code
+from radsearch.errors import IndexBusyError, IndexRefusedError, IndexUnreachableError, RadSearchError, exit_code
 from radsearch.settings import Settings, load_settings
 
 if TYPE_CHECKING:
     from prefect.futures import PrefectFuture
 
 _RETRY_DELAYS_SECONDS = [2.0, 10.0, 30.0]
-_MOST_CHUNKS = CHUNKS_IN_FLIGHT + 7  # on a machine with eight GPUs; the run itself says how many it wants
+_MOST_CHUNKS = CHUNKS_IN_FLIGHT + 14  # on a machine with eight GPUs; the run itself says how many it wants
 _PROGRESS_KEY = "ingest-progress"
 _OUTCOMES_KEY = "ingest-outcomes"
 _SUMMARY_KEY = "ingest-summary"
@@ -41,7 +41,8 @@ _SUMMARY_KEY = "ingest-summary"
 def _is_transient(_task: Task[..., Any], _run: TaskRun, state: State[Any]) -> bool:
     """Only the disk, the network and the index are worth another try: a bug stays a bug."""
     error = state.result(raise_on_failure=False)
-    return isinstance(error, (OSError, IndexUnreachableError, IndexBusyError))
+    passing = (OSError, IndexUnreachableError, IndexBusyError)
+    return isinstance(error, passing) and not isinstance(error, IndexRefusedError)
 
 
 @task(

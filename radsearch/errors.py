@@ -49,6 +49,10 @@ class IndexUnreachableError(RadSearchError):
     """The Qdrant server did not answer or refused the request. Trying again later may help."""
 
 
+class IndexRefusedError(IndexUnreachableError):
+    """The Qdrant server refused a request and would again: a wrong key, a full disk, a certificate not trusted."""
+
+
 class NothingToSearchError(RadSearchError):
     """The query names nothing that can be searched for."""
 

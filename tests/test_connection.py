@@ -25,7 +25,7 @@ from grpc import StatusCode
 from qdrant_client.grpc import collections_pb2 as messages
 from qdrant_client.grpc import collections_service_pb2_grpc as collections_service
 
-from radsearch.errors import IndexMissingError, IndexUnreachableError, RadSearchError, SettingsError
+from radsearch.errors import IndexMissingError, IndexRefusedError, IndexUnreachableError, RadSearchError, SettingsError
 from radsearch.index import connection
 from radsearch.index.connection import FIRST_PAUSE_SECONDS, TRIES, connect, patiently, without_credentials
 
@@ -315,7 +315,7 @@ def test_every_permanent_kind_is_tried_once(http: FakeServer, pauses: list[float
     quoting = Answer(answer.status, answer.content + f' {{"status":{{"error":"{PATIENT} {KEY}"}}}}'.encode())
     http.answers = [quoting]
     error = refusal(http)
-    assert isinstance(error, IndexUnreachableError)
+    assert isinstance(error, IndexRefusedError)  # so that a flow does not try it again
     assert str(error) == f"the Qdrant server at {http.address} {said}"
     assert len(http.requests) == 1
     assert pauses == []
@@ -396,7 +396,7 @@ def test_every_permanent_kind_of_grpc_is_tried_once(pauses: list[float], code: S
     with serve_grpc(FakeServer(codes=[code], words=f"{PATIENT} {KEY}")) as server:
         error = refusal(server, over_grpc=True)
     assert f"the Qdrant server at {server.address} {said}" in str(error)
-    assert isinstance(error, IndexMissingError) == (code is StatusCode.NOT_FOUND)
+    assert isinstance(error, IndexMissingError if code is StatusCode.NOT_FOUND else IndexRefusedError)
     assert len(server.requests) == 1
     assert pauses == []
 

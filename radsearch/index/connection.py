@@ -21,7 +21,7 @@ from qdrant_client import QdrantClient
 from qdrant_client.common.client_exceptions import QdrantException, ResourceExhaustedResponse
 from qdrant_client.http.exceptions import ApiException, ResponseHandlingException, UnexpectedResponse
 
-from radsearch.errors import IndexMissingError, IndexUnreachableError, RadSearchError, SettingsError
+from radsearch.errors import IndexMissingError, IndexRefusedError, IndexUnreachableError, RadSearchError, SettingsError
 
 TRIES = 6
 FIRST_PAUSE_SECONDS = 0.5  # doubled after every try, so that five pauses take 15.5 s at most
@@ -181,7 +181,8 @@ class _Failure:
     asked_seconds: float = 0.0
 
     def as_error(self, location: str, tried: int) -> RadSearchError:
-        kind = IndexMissingError if self.said.startswith(_MISSING) else IndexUnreachableError
+        passing = IndexUnreachableError if self.passes else IndexRefusedError
+        kind = IndexMissingError if self.said.startswith(_MISSING) else passing
         wait = f"; it asks to wait {self.asked_seconds:.0f} s" if self.asked_seconds else ""
         times = f" (tried {tried} times)" if tried > 1 else ""
         return kind(f"the Qdrant server at {without_credentials(location)} {self.said}{wait}{times}")
