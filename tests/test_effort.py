@@ -120,5 +120,11 @@ def test_hits_that_are_not_are_searched_for_with_more_effort(kept: int, near: in
     assert index.asked[2][0].conditions
 
 
+def test_a_model_that_few_images_have_is_searched_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """While an ingest adds it to a large index."""
+    monkeypatch.setattr(Counted, "_find", lambda *_: [Found(str(number), 0.5) for number in range(10)])
+    assert len(Counted(500_000).nearest({"first": VECTOR}, MR, 10)) == 10
+
+
 def test_hits_that_a_threshold_leaves_out_are_not_searched_for() -> None:
     assert efforts(Counted(500_000, near=10), MR, threshold=0.5) == [USUAL, Effort(candidates=NEIGHBOURS)]

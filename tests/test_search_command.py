@@ -367,3 +367,40 @@ def test_ultrasound_of_the_corpus_finds_ultrasound_of_others(corpus: Path, corpu
         assert [hit["modality"] for hit in hits] == ["US"] * 5
         assert own not in {hit["patient"] for hit in hits}
         assert all(list(hit) == KEYS for hit in hits)
+
+
+def test_an_index_is_verified_copied_saved_and_restored(run: Run, library: dict[str, str], tmp_path: Path) -> None:
+    answer = run("index", "verify", "--samples", 50)
+    assert answer.code == 0
+    assert "tiny: 5 of 5 sampled images find themselves" in answer.out
+    assert "modality CT  2       5        1.0000" in answer.out
+    (verdict,) = json.loads(run("index", "verify", "--json", "--model", "tiny", "--field", "region").out)
+    assert (verdict["sound"], verdict["sampled"]) == (True, 5)
+    assert {one["where"] for one in verdict["recalls"]} == {"no filter", "region chest", "region hand", "region head"}
+    before = run("index", "facets").out
+    copy, saved = tmp_path / "copy", tmp_path / "saved.tar"
+    answer = run("index", "copy", library["RADSEARCH_INDEX"], copy)
+    assert (answer.code, answer.out) == (0, "5 images copied, 0 were there\n")
+    assert run("index", "copy", library["RADSEARCH_INDEX"], copy).out == "0 images copied, 5 were there\n"
+    assert run("index", "snapshot", saved, "--index", copy).out == f"5 images in {saved}\n"
+    assert run("index", "restore", saved, "--index", tmp_path / "restored").code == 0
+    assert run("index", "optimize", "--index", tmp_path / "restored").code == 0
+    assert run("index", "facets", "--index", tmp_path / "restored").out == before
+    assert "codes: turbo4" in run("index", "info", "--index", tmp_path / "restored").out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["verify", "--samples", "0"], ["--samples is 1 or more"]),
+        (["verify", "--model", "tini"], ["unknown model 'tini'", "tiny"]),
+        (["drop-model", "tini"], ["unknown model 'tini'", "tiny"]),
+        (["drop-model", "tiny"], ["tiny is the only model", "remove the index instead"]),
+        (["copy", "a", "./a"], ["FROM and TO are the same index"]),
+        (["copy", "/nowhere/a", "b"], ["there is no index in /nowhere/a"]),
+    ],
+)
+def test_what_cannot_be_done_with_an_index_is_said_in_one_line(
+    run: Run, arguments: list[str], words: list[str]
+) -> None:
+    assert_one_line(run("index", *arguments), *words)

@@ -134,10 +134,13 @@ def _restore(options: argparse.Namespace) -> int:
 
 
 def _copy(options: argparse.Namespace) -> int:
+    from radsearch.errors import SettingsError
     from radsearch.index import open_index
     from radsearch.index.transfer import copy
 
     settings = settings_of(options)
+    if Path(options.source).resolve() == Path(options.target).resolve():
+        raise SettingsError("FROM and TO are the same index")
     with open_index(replace(settings, index=options.source)) as source:
         fingerprints = tuple(source.card.models.values())
         with open_index(replace(settings, index=options.target), create_for=fingerprints) as target:

@@ -254,6 +254,8 @@ class Index(ABC):
         if kept <= scanned(self.card.models[query.model].dimension):  # the graph was not walked for so few
             return found
         near = self._find(Query(query.model, query.vector, NEIGHBOURS), Effort(candidates=NEIGHBOURS))
+        if len(near) < NEIGHBOURS:  # so few have a vector of this model that all of them were compared
+            return found
         if query.threshold is not None and near[-1].score <= query.threshold:  # what is not so near is not wanted
             return found
         sure = sum(one.score >= near[-1].score for one in found)
@@ -301,6 +303,10 @@ class Index(ABC):
                 by_rest.setdefault(tuple(model for model in models if model != name), []).append(point.id)
         for rest, ids in by_rest.items():
             self._set_models(ids, rest)
+
+    def about(self, where: SearchFilter) -> int:
+        """About how many images pass the filter, in no time; 0 only where none does."""
+        return self._estimate(conditions_of(where))
 
     def count(self, where: SearchFilter | None = None) -> int:
         """Exact number of images that pass the filter."""

@@ -180,13 +180,11 @@ class Searcher:
                 *where.any_of.get(name, ()),
                 *where.none_of.get(name, ()),
             }
-            if not asked:
-                continue
-            present = {str(value) for value in self._index.facets(name, SearchFilter())}
-            if name == "modality" and present.intersection(XR_CODES):
-                present.add("XR")
-            for value in sorted(asked - present):
-                raise UnknownNameError(name, value, present, where=f"the index {self._index.location} holds")
+            for value in sorted(asked):
+                if not self._index.about(SearchFilter(any_of={name: (value,)})):
+                    present = [str(one) for one in self._index.facets(name, SearchFilter())]
+                    present += ["XR"] if name == "modality" and {*XR_CODES}.intersection(present) else []
+                    raise UnknownNameError(name, value, present, where=f"the index {self._index.location} holds")
 
     def _models(self, wanted: Wanted) -> tuple[str, ...]:
         names = tuple(dict.fromkeys(wanted.models)) or self._default_models()
