@@ -17,8 +17,9 @@ _PER_HIT = 4
 _RESCORED = 80  # candidates by short codes that are compared once more by the whole vectors
 _EXPECTED, _SCARCE = 1.5, 4.0  # times fewer sure hits than the filter's share of all points lets expect
 _MORE = 8  # times as many candidates where they are a little fewer
-_MOST_CANDIDATES = 16_384
-_COMPARED = 180_000  # points that pass, which are rather compared one by one than walked to
+_FEW = 1  # sure hits, where many could be expected: the query's neighbourhood is not of the filter's kind
+_COMPARED = 1_000_000  # points that pass, which are rather compared one by one than walked to: a third of a second
+_MOST_CANDIDATES = 65_536
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +61,7 @@ def more_effort_for(limit: int, *, total: int, kept: int, sure: int) -> Effort |
     if sure >= limit or scarcity <= _EXPECTED:
         return None
     usual = effort_for(limit, total=total, filtered=True)
-    if scarcity <= _SCARCE:
+    if scarcity <= _SCARCE or sure > _FEW:
         return replace(usual, candidates=_MORE * usual.candidates)
     if kept <= _COMPARED:
         return Effort(exact=True)
