@@ -29,7 +29,7 @@ HOLDER = "holder.json"
 _RETRY_SECONDS = 0.2
 _PAGE = 1000
 _DATATYPES = {"float32": edge.VectorStorageDatatype.Float32, "float16": edge.VectorStorageDatatype.Float16}
-_SEGMENTS = 2  # so that a comparison with all points runs on two cores
+_SEGMENTS = 2  # one graph over all points, and one segment to write into
 _SEGMENT_KILOBYTES = 1 << 30
 _FIELD_TYPES = {"keyword": edge.PayloadSchemaType.Keyword, "integer": edge.PayloadSchemaType.Integer}
 
