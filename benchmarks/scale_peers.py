@@ -9,7 +9,7 @@ from abc import ABC, abstractmethod
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from time import perf_counter
 from typing import Any, ClassVar, cast
@@ -88,6 +88,7 @@ class RadSearch(Side):
     module = "qdrant_edge"
     effort_words = ""
     efforts = (None,)
+    storage: ClassVar[dict[str, Any]] = {}
 
     def build(self, clock: Clock) -> None:
         labels = np.stack([self.points.labels(parts) for parts in _PARTS], axis=1)
@@ -126,7 +127,25 @@ class RadSearch(Side):
         self._index.close()
 
     def _settings(self) -> Settings:
-        return Settings(index=str(self.folder / "index"))
+        return replace(Settings(index=str(self.folder / "index")), **self.storage)
+
+
+class RadSearchInt8(RadSearch):
+    """The same with codes of a byte a number."""
+
+    storage: ClassVar[dict[str, Any]] = {"quantization": "int8"}
+
+
+class RadSearchWhole(RadSearch):
+    """The same without codes."""
+
+    storage: ClassVar[dict[str, Any]] = {"quantization": "none"}
+
+
+class RadSearchFloat16(RadSearch):
+    """The same with whole vectors of half the length."""
+
+    storage: ClassVar[dict[str, Any]] = {"vectors": "float16"}
 
 
 def _payload(labels: Numbers) -> dict[str, Any]:
@@ -295,6 +314,9 @@ class LanceDB(Side):
 
 SIDES: dict[str, type[Side]] = {
     "radsearch": RadSearch,
+    "radsearch-int8": RadSearchInt8,
+    "radsearch-whole": RadSearchWhole,
+    "radsearch-float16": RadSearchFloat16,
     "faiss-hnsw": FaissGraph,
     "faiss-ivf": FaissLists,
     "hnswlib": Hnswlib,

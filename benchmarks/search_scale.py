@@ -2,6 +2,7 @@
 
     .venv/bin/python benchmarks/search_scale.py                                         # 200,000 points, all sides
     .venv/bin/python benchmarks/search_scale.py --points 1600000 --sides radsearch
+    .venv/bin/python benchmarks/search_scale.py --sides radsearch,radsearch-int8,radsearch-whole,radsearch-float16
     .venv/bin/pip install faiss-cpu==1.15.1 hnswlib==0.8.0 lancedb==0.40.0              # what the peers want
 
 Every side builds in one process and searches in another, so that its memory is its own. In each row a peer gets the
@@ -34,6 +35,7 @@ from scale_peers import SIDES, THREADS, Clock, Side
 
 from radsearch.settings import usable_cores
 
+_USUAL = [name for name in SIDES if not name.startswith("radsearch-")]  # without our own other ways to keep vectors
 _TUNING = 100  # queries before the timed ones
 _WANTED = 0.99
 _ASKING_SECONDS = 2
@@ -96,7 +98,9 @@ def main() -> None:
     parser.add_argument("--dimension", type=int, default=512)
     parser.add_argument("--queries", type=int, default=200, help="timed ones")
     parser.add_argument("--corpus", type=Path, default=_CORPUS, help="folder with images/ (default: ../shared/corpus)")
-    parser.add_argument("--sides", type=sides_of, default=list(SIDES), help=f"of {','.join(SIDES)} (default: all)")
+    parser.add_argument(
+        "--sides", type=sides_of, default=_USUAL, help=f"of {','.join(SIDES)} (default: {','.join(_USUAL)})"
+    )
     parser.add_argument("--row-seconds", type=float, default=20, help="most for a row's tuning, and for its queries")
     parser.add_argument("--work", type=Path, help="folder on whose disk the indexes are built, for a while")
     options = parser.parse_args()
