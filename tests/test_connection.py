@@ -271,6 +271,7 @@ def test_no_try_begins_later_than_the_patience_lasts(http: FakeServer, monkeypat
     assert 2 <= len(http.requests) < TRIES
 
 
+@pytest.mark.slow
 def test_a_server_that_goes_for_good_is_given_up(pauses: list[float]) -> None:
     with serve_http(FakeServer()) as gone:
         assert ask(gone) is True

@@ -369,6 +369,7 @@ def test_ultrasound_of_the_corpus_finds_ultrasound_of_others(corpus: Path, corpu
         assert all(list(hit) == KEYS for hit in hits)
 
 
+@pytest.mark.slow
 def test_an_index_is_verified_copied_saved_and_restored(run: Run, library: dict[str, str], tmp_path: Path) -> None:
     answer = run("index", "verify", "--samples", 50)
     assert answer.code == 0

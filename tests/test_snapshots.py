@@ -14,6 +14,8 @@ from radsearch.index import open_index
 from radsearch.index.snapshots import restore, snapshot
 from radsearch.settings import Settings
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def filled(settings: Settings) -> Settings:
