@@ -275,6 +275,7 @@ def test_a_filter_gives_what_it_says_to_search_count_and_facets(
         SearchFilter(any_of={"year": ("2020",)}),  # a number is no word
         SearchFilter(present=("frames",)),
         SearchFilter(absent=("id",)),
+        SearchFilter(any_of={"id": ("no id",)}),
     ],
 )
 def test_a_field_that_one_cannot_filter_by_is_answered_with_those_that_one_can(
@@ -591,6 +592,11 @@ def test_an_index_finds_what_it_holds(held: Index) -> None:
         verify(held, "second", 5)
     with pytest.raises(UnknownNameError, match="one can filter by"):
         verify(held, "first", 5, field="year")
+
+
+def test_of_a_model_without_vectors_nothing_is_said_to_be_sound(scratch: Index) -> None:
+    verdict = verify(scratch, "second", 5)
+    assert (verdict.sampled, verdict.sound) == (0, False)
 
 
 def test_an_index_that_misses_the_nearest_is_not_sound(held: Index, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -32,10 +32,10 @@ with open_index(Settings(index=sys.argv[1], busy_wait_seconds=0)):
 """
 MAKE_AND_DIE = """
 import os, sys
-from radsearch.index import embedded
+from radsearch.index import embedded, folder
 from radsearch.settings import Settings
 from radsearch.study import Fingerprint
-setattr(embedded, sys.argv[2], lambda *_: os._exit(9))
+setattr(folder if sys.argv[2] == "write_card" else embedded, sys.argv[2], lambda *_: os._exit(9))
 model = Fingerprint("first", "sha256:1", 4, "8 px", "float32", 1)
 embedded.open_embedded_index(Settings(index=sys.argv[1]), create_for=[model])
 """
@@ -48,8 +48,8 @@ from radsearch.settings import Settings
 from radsearch.study import Fingerprint
 model = Fingerprint("first", "sha256:1", 4, "8 px", "float32", 1)
 index = embedded.open_embedded_index(Settings(index=sys.argv[1]), create_for=())
-write_card = embedded._write_card
-embedded._write_card = lambda folder, card: write_card(folder, card) if card.unsettled else os._exit(9)
+write_card = embedded.write_card
+embedded.write_card = lambda folder, card: write_card(folder, card) if card.unsettled else os._exit(9)
 index.admit([model, replace(model, model="second", dimension=3)], "check")
 """
 
@@ -138,9 +138,9 @@ def test_an_index_is_its_owners_alone(settings: Settings) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("step", "made"), [("_write_card", False), ("EmbeddedIndex", True)])
+@pytest.mark.parametrize(("step", "made"), [("write_card", False), ("EmbeddedIndex", True)])
 def test_a_kill_while_making_leaves_none_or_a_whole_one(settings: Settings, step: str, *, made: bool) -> None:
-    """`_write_card` comes before the move into place, `EmbeddedIndex` after it."""
+    """`write_card` comes before the move into place, `EmbeddedIndex` after it."""
     command = [sys.executable, "-c", MAKE_AND_DIE, settings.index, step]
     assert subprocess.run(command, check=False, cwd=CHECKOUT).returncode == 9
     assert Path(settings.index).exists() is made

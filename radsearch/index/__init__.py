@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 
 from radsearch.errors import SettingsError
-from radsearch.index.base import Index, IndexedImage, Stored
+from radsearch.index.base import Index
+from radsearch.index.records import IndexedImage, Stored
 from radsearch.index.schema import FACET_FIELDS
 from radsearch.settings import Settings
 from radsearch.study import Fingerprint

@@ -2,127 +2,20 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import replace
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
 
-from radsearch.errors import EmbeddingError, IndexMismatchError, SettingsError, UnknownNameError
+from radsearch.errors import EmbeddingError, IndexMismatchError, UnknownNameError
 from radsearch.index.effort import NEIGHBOURS, SMALL, Effort, effort_for, more_effort_for, scanned
-from radsearch.index.schema import Conditions, Payload, conditions_of, fault_in, hit_of
-from radsearch.settings import Settings
+from radsearch.index.records import Found, IndexCard, IndexedImage, Query, Stored
+from radsearch.index.schema import Conditions, conditions_of, fault_in, hit_of
 from radsearch.study import Fingerprint, Hit, SearchFilter, Vectors
 
-FORMAT = 1
 FUSION_CONSTANT = 60  # the k of reciprocal rank fusion (Cormack, Clarke and Buettcher, SIGIR 2009)
 FUSION_DEPTH = 5  # each model proposes so many times the wanted hits
-
-
-@dataclass(frozen=True, slots=True)
-class Storage:
-    """How an index keeps its vectors, chosen when it is made (docs/index.md has what each costs).
-
-    quantization: `turbo4`: the graph is walked by codes of four bits a number (TurboQuant, arXiv 2504.19874), kept in
-        memory, and the best candidates are compared once more by the whole vectors, which stay on the disk; `int8`:
-        likewise by a byte a number; `none`: whole vectors throughout.
-    datatype: of the whole vectors, `float32` or `float16`.
-    """
-
-    quantization: str = "turbo4"
-    datatype: str = "float32"
-
-
-def storage_of(settings: Settings) -> Storage:
-    """How a new index is to keep its vectors.
-
-    Raises:
-        SettingsError: a setting has no such value.
-    """
-    for variable, value, choices in (
-        ("RADSEARCH_QUANTIZATION", settings.quantization, ("turbo4", "int8", "none")),
-        ("RADSEARCH_VECTORS", settings.vectors, ("float32", "float16")),
-    ):
-        if value not in choices:
-            raise SettingsError(f"{variable} is one of {', '.join(choices)}, not {value!r}")
-    return Storage(settings.quantization, settings.vectors)
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class IndexedImage:
-    """A point to be written.
-
-    vectors: model's name -> (dimension,) vector of unit length.
-    kept: models whose stored vectors stay (the content has not changed); the payload is replaced in any case.
-    """
-
-    id: str
-    vectors: Mapping[str, Vectors]
-    payload: Payload
-    kept: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Query:
-    """What an engine is asked by one model: at most `limit` points, of at least the score `threshold`."""
-
-    model: str
-    vector: Vectors
-    limit: int
-    conditions: Conditions = field(default_factory=Conditions)
-    threshold: float | None = None
-    with_payload: bool = False
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Found:
-    """A point that a query met, with its cosine similarity; the payload where it was asked for."""
-
-    id: str
-    score: float
-    payload: Payload = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Stored:
-    """A point as it is stored; `vectors` holds those that were asked for and are there."""
-
-    id: str
-    payload: Payload
-    vectors: Mapping[str, Vectors] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class IndexCard:
-    """What an index knows of itself.
-
-    unsettled: vectors that were being added or dropped when the process died: to be dropped by whoever comes next.
-    """
-
-    secret_check: str | None = None
-    models: Mapping[str, Fingerprint] = field(default_factory=dict)
-    storage: Storage = field(default_factory=Storage)
-    unsettled: tuple[str, ...] = ()
-
-    def as_json(self) -> dict[str, Any]:
-        """As stored beside the vectors."""
-        models = {name: asdict(fingerprint) for name, fingerprint in self.models.items()}
-        return {
-            "format": FORMAT,
-            "secret_check": self.secret_check,
-            "models": models,
-            "storage": asdict(self.storage),
-            "unsettled": list(self.unsettled),
-        }
-
-    @staticmethod
-    def from_json(stored: Mapping[str, Any]) -> "IndexCard":
-        """Raises IndexMismatchError where another version's format is met."""
-        if stored.get("format") != FORMAT:
-            raise IndexMismatchError(f"the index has format {stored.get('format')}, this version reads {FORMAT}")
-        models = {name: Fingerprint(**fields) for name, fields in stored.get("models", {}).items()}
-        storage = Storage(**stored.get("storage", {"quantization": "none"}))  # the first indexes had no choice
-        return IndexCard(stored.get("secret_check"), models, storage, tuple(stored.get("unsettled", ())))
 
 
 class Index(ABC):
@@ -246,11 +139,11 @@ class Index(ABC):
 
     def _with_effort(self, query: Query) -> list[Found]:
         """The answer to a query with as much effort as its filter asks for."""
-        total = self._estimate(Conditions())
+        total = self._count(Conditions(), exact=False)
         found = self._find(query, effort_for(query.limit, total=total, filtered=bool(query.conditions)))
         if not query.conditions or total <= SMALL:
             return found
-        kept = self._estimate(query.conditions)
+        kept = self._count(query.conditions, exact=False)
         if kept <= scanned(self.card.models[query.model].dimension):  # the graph was not walked for so few
             return found
         near = self._find(Query(query.model, query.vector, NEIGHBOURS), Effort(candidates=NEIGHBOURS))
@@ -306,11 +199,11 @@ class Index(ABC):
 
     def about(self, where: SearchFilter) -> int:
         """About how many images pass the filter, in no time; 0 only where none does."""
-        return self._estimate(conditions_of(where))
+        return self._count(conditions_of(where), exact=False)
 
     def count(self, where: SearchFilter | None = None) -> int:
         """Exact number of images that pass the filter."""
-        return self._exact_count(conditions_of(where or SearchFilter()))
+        return self._count(conditions_of(where or SearchFilter()), exact=True)
 
     @abstractmethod
     def _store_card(self, card: IndexCard) -> None:
@@ -341,12 +234,8 @@ class Index(ABC):
         """The points nearest to the query, with that effort, best first."""
 
     @abstractmethod
-    def _estimate(self, conditions: Conditions) -> int:
-        """About how many points pass, fast."""
-
-    @abstractmethod
-    def _exact_count(self, conditions: Conditions) -> int:
-        """How many points pass."""
+    def _count(self, conditions: Conditions, *, exact: bool) -> int:
+        """How many points pass; about so many, and fast, where it need not be exact."""
 
     @abstractmethod
     def delete(self, ids: Sequence[str]) -> None:

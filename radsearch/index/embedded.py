@@ -1,31 +1,40 @@
 """The index in a folder: Qdrant Edge, the server's own engine in this process."""
 
-import contextlib
-import json
-import os
-import shutil
-import socket
-import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from datetime import datetime
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import qdrant_edge as edge
 
 from radsearch.errors import IndexBusyError, IndexMissingError, RadSearchError
-from radsearch.index.base import Found, Index, IndexCard, IndexedImage, Query, Storage, Stored, storage_of
+from radsearch.index.base import Index
 from radsearch.index.effort import GRAPH_CANDIDATES, GRAPH_LINKS, SCANNED_KILOBYTES, Effort
+from radsearch.index.folder import (
+    CARD,
+    holder_of,
+    leave_word,
+    make_folder,
+    read_card,
+    take_word_back,
+    write_card,
+)
+from radsearch.index.records import (
+    Found,
+    IndexCard,
+    IndexedImage,
+    Query,
+    Storage,
+    Stored,
+    plain,
+    storage_of,
+    stored_of,
+)
 from radsearch.index.schema import INDEXED_FIELDS, AnyOf, Condition, Conditions, Missing, Within, conditions_of
 from radsearch.settings import Settings
-from radsearch.study import Fingerprint, SearchFilter, Vectors
+from radsearch.study import Fingerprint, SearchFilter
 
-CARD = "radsearch.json"
 _SHARD = "shard"
-HOLDER = "holder.json"
 _RETRY_SECONDS = 0.2
 _PAGE = 1000
 _DATATYPES = {"float32": edge.VectorStorageDatatype.Float32, "float16": edge.VectorStorageDatatype.Float16}
@@ -42,49 +51,33 @@ def open_embedded_index(settings: Settings, *, create_for: Sequence[Fingerprint]
             raise IndexMissingError(
                 f"there is no index in {folder}; make one with: python -m ingest ARCHIVE --index {folder}"
             )
-        _make(folder, IndexCard(models={model.model: model for model in create_for}, storage=storage_of(settings)))
+        card = IndexCard(models={model.model: model for model in create_for}, storage=storage_of(settings))
+        make_folder(folder, card, lambda half_made: _fill(half_made, card))
     deadline = time.monotonic() + settings.busy_wait_seconds
     while True:
         try:
-            return EmbeddedIndex(folder, _loaded(folder))
-        except RadSearchError:
-            raise
+            card = read_card(folder)
+        except (OSError, ValueError) as error:
+            raise RadSearchError(
+                f"the card of the index in {folder} cannot be read ({type(error).__name__})"
+            ) from error
+        try:
+            return EmbeddedIndex(folder, _loaded(folder, card), card)
         except Exception as error:
             words = " ".join(str(error).split())
-            if "WouldBlock" not in words:
+            busy = "WouldBlock" in words
+            if not busy and read_card(folder) == card:  # else somebody has just added a model, or dropped one
                 raise RadSearchError(f"the index in {folder} cannot be opened: {words}") from error
-            if time.monotonic() >= deadline:
+            if busy and time.monotonic() >= deadline:
                 raise IndexBusyError(
-                    f"the index in {folder} is in use by another process{_holder_of(folder)}; one at a time holds an "
+                    f"the index in {folder} is in use by another process{holder_of(folder)}; one at a time holds an "
                     "embedded index: try again when it is done, or use a Qdrant server for more than one"
                 ) from error
             time.sleep(_RETRY_SECONDS)
 
 
-def _holder_of(folder: Path) -> str:
-    """Who has it and since when, as far as it has left word; a killed one's is overwritten by the next."""
-    try:
-        said = json.loads((folder / HOLDER).read_text(encoding="utf-8"))
-        return f" ({said['program']}, process {said['process']} on {said['host']}, since {said['since']})"
-    except (OSError, ValueError, LookupError, TypeError):
-        return ""
-
-
-def _leave_word(folder: Path) -> None:
-    program = Path(sys.argv[0])
-    said = {
-        "program": program.parent.name if program.name == "__main__.py" else program.name,
-        "process": os.getpid(),
-        "host": socket.gethostname(),
-        "since": datetime.now().astimezone().isoformat(" ", "seconds"),
-    }
-    with contextlib.suppress(OSError):  # a folder that may only be read
-        (folder / HOLDER).write_text(json.dumps(said), encoding="utf-8")
-
-
-def _loaded(folder: Path) -> edge.EdgeShard:
+def _loaded(folder: Path, card: IndexCard) -> edge.EdgeShard:
     """The shard, with the policy of its card for whatever is built from now on."""
-    card = _read_card(folder)
     if card.unsettled:  # a vector that the card does not know would not fit its policy
         shard = edge.EdgeShard.load(str(folder / _SHARD))
         for name in card.unsettled:
@@ -127,56 +120,25 @@ def _codes(
     return None
 
 
-def _make(folder: Path, card: IndexCard) -> None:
-    try:
-        _make_aside(folder, card)
-    except OSError as error:
-        raise IndexMissingError(f"no index can be made at {folder} ({error.strerror})") from error
-
-
-def _make_aside(folder: Path, card: IndexCard) -> None:
-    """Make an empty index aside and move it into place, so that a kill leaves either none or a whole one.
-
-    The payload indexes are there before the first point, so that the graph is built with them in mind.
-    """
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise IndexMissingError(f"{folder} exists and is no index of ours; name an empty or new folder")
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    half_made = folder.with_name(f".{folder.name}.{os.getpid()}")
-    shutil.rmtree(half_made, ignore_errors=True)
-    half_made.mkdir(mode=0o700)
-    (half_made / _SHARD).mkdir()
-    shard = edge.EdgeShard.create(str(half_made / _SHARD), _config(card))
+def _fill(folder: Path, card: IndexCard) -> None:
+    """An empty shard. Its payload indexes are there before the first point: the graph is built with them in mind."""
+    (folder / _SHARD).mkdir()
+    shard = edge.EdgeShard.create(str(folder / _SHARD), _config(card))
     for name, kind in INDEXED_FIELDS.items():
         shard.update(edge.UpdateOperation.create_field_index(name, _FIELD_TYPES[kind]))
     shard.flush()
     shard.close()
-    _write_card(half_made, card)
-    half_made.rename(folder)
-
-
-def _read_card(folder: Path) -> IndexCard:
-    return IndexCard.from_json(json.loads((folder / CARD).read_text(encoding="utf-8")))
-
-
-def _write_card(folder: Path, card: IndexCard) -> None:
-    half_written = folder / f".{CARD}.{os.getpid()}"
-    with half_written.open("w", encoding="utf-8") as stream:
-        json.dump(card.as_json(), stream, indent=1)
-        stream.flush()
-        os.fsync(stream.fileno())
-    half_written.replace(folder / CARD)
 
 
 class EmbeddedIndex(Index):
     """A folder with one shard of Qdrant Edge and a card that names the models."""
 
-    def __init__(self, folder: Path, shard: edge.EdgeShard) -> None:
+    def __init__(self, folder: Path, shard: edge.EdgeShard, card: IndexCard) -> None:
         self.location = str(folder)
-        self.card = _read_card(folder)
+        self.card = card
         self._folder = folder
         self._shard = shard
-        _leave_word(folder)
+        leave_word(folder)
         self._settled = self.card.unsettled  # their vectors went when the shard was loaded
         if self.card.unsettled:
             self._settle()
@@ -195,7 +157,7 @@ class EmbeddedIndex(Index):
 
     def _store_card(self, card: IndexCard) -> None:
         self._shard.flush()  # what it says is on the disk first
-        _write_card(self._folder, card)
+        write_card(self._folder, card)
         self.card = card
 
     def _drop_vector(self, name: str) -> None:
@@ -211,7 +173,7 @@ class EmbeddedIndex(Index):
     def sample(self, model: str, count: int) -> list[Stored]:
         having = _filter(Conditions((AnyOf("models", (model,)),)))
         request = edge.QueryRequest(count, query=edge.Sample.Random, filter=having, with_vector=[model])
-        return [stored for stored in map(_stored, self._shard.query(request)) if model in stored.vectors]
+        return [stored for stored in map(stored_of, self._shard.query(request)) if model in stored.vectors]
 
     def _scrolled(self, wanted: edge.Filter | None, vectors_of: Sequence[str] = ()) -> Iterator[list[Stored]]:
         vectors: bool | list[str] = list(vectors_of) or False
@@ -221,18 +183,18 @@ class EmbeddedIndex(Index):
                 offset=offset, limit=_PAGE, filter=wanted, with_payload=True, with_vector=vectors
             )
             found, offset = self._shard.scroll(request)
-            yield [_stored(record) for record in found]
+            yield [stored_of(record) for record in found]
             if offset is None:
                 return
 
     def _write(self, images: Sequence[IndexedImage]) -> None:
         whole = [image for image in images if not image.kept]
         if whole:
-            points = [edge.Point(image.id, _plain(image.vectors), image.payload) for image in whole]
+            points = [edge.Point(image.id, plain(image.vectors), image.payload) for image in whole]
             self._shard.update(edge.UpdateOperation.upsert_points(points))
         changed = [image for image in images if image.kept]
         if changed:
-            vectors = [edge.PointVectors(image.id, _plain(image.vectors)) for image in changed]
+            vectors = [edge.PointVectors(image.id, plain(image.vectors)) for image in changed]
             self._shard.update(edge.UpdateOperation.update_vectors(vectors))
         for image in changed:
             self._shard.update(edge.UpdateOperation.overwrite_payload([image.id], image.payload))
@@ -242,7 +204,7 @@ class EmbeddedIndex(Index):
 
     def retrieve(self, ids: Sequence[str], *, vectors_of: Sequence[str] = ()) -> list[Stored]:
         wanted: bool | list[str] = list(vectors_of) if vectors_of else False
-        return [_stored(record) for record in self._shard.retrieve(list(ids), with_payload=True, with_vector=wanted)]
+        return [stored_of(record) for record in self._shard.retrieve(list(ids), with_payload=True, with_vector=wanted)]
 
     def having(self, field: str, values: Sequence[str]) -> list[Stored]:
         wanted = edge.Filter(must=[_condition(AnyOf(field, tuple(values)))])
@@ -272,11 +234,8 @@ class EmbeddedIndex(Index):
         )
         return {hit.value: hit.count for hit in answer.hits if hit.count}
 
-    def _estimate(self, conditions: Conditions) -> int:
-        return self._shard.count(edge.CountRequest(filter=_filter(conditions), exact=False))
-
-    def _exact_count(self, conditions: Conditions) -> int:
-        return self._shard.count(edge.CountRequest(filter=_filter(conditions), exact=True))
+    def _count(self, conditions: Conditions, *, exact: bool) -> int:
+        return self._shard.count(edge.CountRequest(filter=_filter(conditions), exact=exact))
 
     def finish(self) -> None:
         self._shard.optimize()
@@ -284,8 +243,7 @@ class EmbeddedIndex(Index):
 
     def close(self) -> None:
         self._shard.flush()
-        with contextlib.suppress(OSError):
-            (self._folder / HOLDER).unlink(missing_ok=True)
+        take_word_back(self._folder)
         self._shard.close()
 
 
@@ -308,14 +266,3 @@ def _condition(condition: Condition) -> edge.HasIdCondition | edge.FieldConditio
             return edge.HasIdCondition(set(values))
         case AnyOf(name, values):
             return edge.FieldCondition(name, match=edge.MatchAny(list(values)))
-
-
-def _plain(vectors: Mapping[str, Vectors]) -> dict[str, Any]:
-    return {name: vector.tolist() for name, vector in vectors.items()}  # the engine reads arrays more slowly
-
-
-def _stored(record: edge.Record | edge.ScoredPoint) -> Stored:
-    vectors = record.vector if isinstance(record.vector, dict) else {}
-    return Stored(
-        str(record.id), record.payload or {}, {name: np.asarray(vector, np.float32) for name, vector in vectors.items()}
-    )

@@ -84,14 +84,6 @@ class Conditions:
     def __bool__(self) -> bool:
         return bool(self.must or self.must_not)
 
-    def and_(self, condition: Condition) -> "Conditions":
-        """These and one more."""
-        return Conditions((*self.must, condition), self.must_not)
-
-    def but_not(self, condition: Condition) -> "Conditions":
-        """These without the points of one more."""
-        return Conditions(self.must, (*self.must_not, condition))
-
 
 def conditions_of(where: SearchFilter) -> Conditions:
     """Spell a filter out; the modality XR stands for CR, DX and RG too.
@@ -99,21 +91,17 @@ def conditions_of(where: SearchFilter) -> Conditions:
     Raises:
         UnknownNameError: a field is none of the payload's, or is not indexed as a word.
     """
-    any_of = {
-        "modality": where.modality,
-        "region": where.region,
-        "pathology": where.pathology,
-        "dataset": where.dataset,
-    }
+    named = [(name, getattr(where, name)) for name in ("modality", "region", "pathology", "dataset")]
     must: list[Condition] = [
-        *_words([*any_of.items(), *where.any_of.items()]),
+        *_words([*named, *where.any_of.items()]),
         *_words(("pathology", (finding,)) for finding in where.pathology_all),
     ]
     must += [Within(name, span) for name, span in (("age", where.age), ("year", where.year)) if span is not None]
     must += [Missing(_known(name, INDEXED_FIELDS)) for name in where.absent]
     must_not: list[Condition] = [
         *_words([("pathology", where.pathology_none), *where.none_of.items()]),
-        *_words([("id", where.without_ids), ("patient", where.without_patients), ("study", where.without_studies)]),
+        *_words([("patient", where.without_patients), ("study", where.without_studies)]),
+        *([AnyOf("id", where.without_ids)] if where.without_ids else []),
     ]
     must_not += [Missing(_known(name, INDEXED_FIELDS)) for name in where.present]
     return Conditions(tuple(must), tuple(must_not))
@@ -124,12 +112,12 @@ def _words(stated: Iterable[tuple[str, tuple[str, ...]]]) -> Iterator[AnyOf]:
         if not values:
             continue
         group = XR_CODES if name == "modality" and "XR" in values else ()
-        yield AnyOf(_known(name, (*WORD_FIELDS, "id")), tuple(dict.fromkeys((*values, *group))))
+        yield AnyOf(_known(name, WORD_FIELDS), tuple(dict.fromkeys((*values, *group))))
 
 
 def _known(name: str, fields: Iterable[str]) -> str:
     if name not in fields:
-        raise UnknownNameError("field", name, [known for known in fields if known != "id"], where="one can filter by")
+        raise UnknownNameError("field", name, fields, where="one can filter by")
     return name
 
 
@@ -142,12 +130,10 @@ def fault_in(payload: Mapping[str, Any]) -> str | None:
             fits = isinstance(value, str) or (isinstance(value, list) and all(isinstance(one, str) for one in value))
         else:
             fits = name in _OTHER_FIELDS
+        if not fits and name in INDEXED_FIELDS:
+            return f"the payload's field {name!r} has no {type(value).__name__}"
         if not fits:
-            return (
-                f"the payload's field {name!r} has no {type(value).__name__}"
-                if name in INDEXED_FIELDS
-                else (f"the payload has no field {name!r}")
-            )
+            return f"the payload has no field {name!r}"
     return None
 
 

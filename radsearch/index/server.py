@@ -5,16 +5,26 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-import numpy as np
 from qdrant_client import QdrantClient, models
 
 from radsearch.errors import IndexMissingError
-from radsearch.index.base import Found, Index, IndexCard, IndexedImage, Query, Storage, Stored, storage_of
+from radsearch.index.base import Index
 from radsearch.index.connection import connect, patiently, without_credentials
 from radsearch.index.effort import GRAPH_CANDIDATES, GRAPH_LINKS, SCANNED_KILOBYTES, Effort
+from radsearch.index.records import (
+    Found,
+    IndexCard,
+    IndexedImage,
+    Query,
+    Storage,
+    Stored,
+    plain,
+    storage_of,
+    stored_of,
+)
 from radsearch.index.schema import INDEXED_FIELDS, AnyOf, Condition, Conditions, Missing, Within, conditions_of
 from radsearch.settings import Settings
-from radsearch.study import Fingerprint, SearchFilter, Vectors
+from radsearch.study import Fingerprint, SearchFilter
 
 _REQUEST_POINTS = 64  # a request stays below some MB: 64 points of 1,280 numbers are about 0.8 MB
 _PAGE = 1000
@@ -180,7 +190,7 @@ class ServerIndex(Index):
                 with_vectors=[model],
             )
         )
-        return [stored for stored in map(_stored, answer.points) if model in stored.vectors]
+        return [stored for stored in map(stored_of, answer.points) if model in stored.vectors]
 
     def _scrolled(self, wanted: models.Filter | None, vectors_of: Sequence[str] = ()) -> Iterator[list[Stored]]:
         vectors: bool | list[str] = list(vectors_of) or False
@@ -196,7 +206,7 @@ class ServerIndex(Index):
                 with_vectors=vectors,
             )
             records, offset = self._ask(page)
-            yield [_stored(record) for record in records]
+            yield [stored_of(record) for record in records]
             if offset is None:
                 return
 
@@ -206,12 +216,12 @@ class ServerIndex(Index):
             self._ask(functools.partial(self._write_some, some))
 
     def _write_some(self, images: Sequence[IndexedImage]) -> None:
-        whole = [models.PointStruct(id=i.id, vector=_plain(i.vectors), payload=i.payload) for i in images if not i.kept]
+        whole = [models.PointStruct(id=i.id, vector=plain(i.vectors), payload=i.payload) for i in images if not i.kept]
         if whole:
             self._client.upsert(self._collection, whole)
         changed = [image for image in images if image.kept]
         if changed:
-            vectors = [models.PointVectors(id=image.id, vector=_plain(image.vectors)) for image in changed]
+            vectors = [models.PointVectors(id=image.id, vector=plain(image.vectors)) for image in changed]
             self._client.update_vectors(self._collection, vectors)
         for image in changed:
             self._client.overwrite_payload(self._collection, payload=image.payload, points=[image.id])
@@ -224,7 +234,7 @@ class ServerIndex(Index):
         records = self._ask(
             lambda: self._client.retrieve(self._collection, list(ids), with_payload=True, with_vectors=wanted)
         )
-        return [_stored(record) for record in records]
+        return [stored_of(record) for record in records]
 
     def having(self, field: str, values: Sequence[str]) -> list[Stored]:
         wanted = models.Filter(must=[_condition(AnyOf(field, tuple(values)))])
@@ -255,13 +265,7 @@ class ServerIndex(Index):
     def facets(self, field: str, where: SearchFilter, limit: int = 1000) -> dict[str | int, int]:
         wanted = _filter(conditions_of(where))
         answer = self._ask(lambda: self._client.facet(self._collection, field, wanted, limit=limit, exact=True))
-        return {hit.value: hit.count for hit in answer.hits}
-
-    def _estimate(self, conditions: Conditions) -> int:
-        return self._count(conditions, exact=False)
-
-    def _exact_count(self, conditions: Conditions) -> int:
-        return self._count(conditions, exact=True)
+        return {hit.value: hit.count for hit in answer.hits if hit.count}
 
     def _count(self, conditions: Conditions, *, exact: bool) -> int:
         wanted = _filter(conditions)
@@ -293,14 +297,3 @@ def _condition(condition: Condition) -> models.HasIdCondition | models.FieldCond
             return models.HasIdCondition(has_id=list(values))
         case AnyOf(name, values):
             return models.FieldCondition(key=name, match=models.MatchAny(any=list(values)))
-
-
-def _plain(vectors: Mapping[str, Vectors]) -> dict[str, Any]:
-    return {name: vector.tolist() for name, vector in vectors.items()}
-
-
-def _stored(record: models.Record | models.ScoredPoint) -> Stored:
-    vectors = record.vector if isinstance(record.vector, dict) else {}
-    return Stored(
-        str(record.id), record.payload or {}, {name: np.asarray(vector, np.float32) for name, vector in vectors.items()}
-    )

@@ -6,7 +6,8 @@ import tarfile
 from pathlib import Path
 
 from radsearch.errors import IndexMissingError, RadSearchError, SettingsError
-from radsearch.index.embedded import CARD, HOLDER, open_embedded_index
+from radsearch.index.embedded import open_embedded_index
+from radsearch.index.folder import CARD, HOLDER
 from radsearch.settings import Settings
 
 

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from radsearch.errors import IndexMismatchError
-from radsearch.index.base import Index, IndexedImage, Stored
+from radsearch.index.base import Index
+from radsearch.index.records import IndexedImage, Stored
 
 _CHECKED = 200  # points whose vectors are compared afterwards
 _LEAST_COSINE = 0.999  # float16 may stand on one side

@@ -9,6 +9,7 @@ from radsearch.index.base import Index
 from radsearch.study import Hit, SearchFilter, Vectors
 
 NEAREST = 10
+_LEAST_RECALL = 0.99
 _SAME = 1e-5  # scores of one vector, by different ways of computing them
 
 
@@ -37,8 +38,12 @@ class Verdict:
 
     @property
     def sound(self) -> bool:
-        """Every image finds itself, and a search misses less than one in a hundred of the nearest, whatever filter."""
-        return self.found_themselves == self.sampled and all(one.recall >= 0.99 for one in self.recalls)  # noqa: PLR2004 -- said above
+        """Every image finds itself, and a search misses less than one in a hundred of the nearest, whatever filter.
+
+        Of a model without vectors nothing is known, so it is not sound.
+        """
+        found = 0 < self.found_themselves == self.sampled
+        return found and all(one.recall >= _LEAST_RECALL for one in self.recalls)
 
 
 def verify(index: Index, model: str, samples: int, *, field: str = "modality") -> Verdict:

@@ -8,13 +8,13 @@ import numpy as np
 
 from radsearch.errors import NothingToSearchError
 from radsearch.index import Index
+from radsearch.index.base import FUSION_DEPTH
 from radsearch.study import Hit, SearchFilter, Vectors
 
 Group = Literal["patient", "study", "series"]
 _GROUP_DEPTH = 4  # times as many hits are asked for as groups are wanted
 _MMR_DEPTH = 10  # candidates for a diverse hit
 _LEAST_CANDIDATES = 100
-_FUSION_DEPTH = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +113,7 @@ def _nearest(
     hits = {
         hit.id: hit
         for name, vector in queries.items()
-        for hit in index.nearest({name: vector}, where, limit * _FUSION_DEPTH)
+        for hit in index.nearest({name: vector}, where, limit * FUSION_DEPTH)
     }
     stored = {point.id: point.vectors for point in index.retrieve(list(hits), vectors_of=list(queries))}
     weights = {name: ranking.weights.get(name, 1.0) for name in queries}
