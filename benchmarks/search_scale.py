@@ -31,7 +31,8 @@ from typing import Any
 
 import numpy as np
 from scale_data import ROWS, Points, Queries, make, real_vectors, recall, space_of
-from scale_peers import SIDES, THREADS, Clock, Side
+from scale_peers import SIDES
+from scale_sides import THREADS, Clock, Side
 
 from radsearch.settings import usable_cores
 

@@ -5,13 +5,14 @@ Source of the headers and error codes: huggingface_hub, `file_download.py` and `
 
 import hashlib
 import json
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
+
+from local_server import listening
 
 TOKEN = "hf_of_somebody_who_has_agreed"  # noqa: S105 -- opens nothing but this
 REVISION = "0123456789abcdef0123456789abcdef01234567"
@@ -44,16 +45,8 @@ class FakeHub:
 def serve(hub: FakeHub) -> Iterator[FakeHub]:
     """The hub at an address of its own, until the end of the block."""
     handler = type("Handler", (_Handler,), {"hub": hub})
-    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    hub.address = f"http://127.0.0.1:{server.server_address[1]}"
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
-    thread.start()
-    try:
+    with listening(handler) as hub.address:
         yield hub
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
 
 
 class _Handler(BaseHTTPRequestHandler):

@@ -5,7 +5,6 @@ import ipaddress
 import socket
 import ssl
 import struct
-import threading
 import time
 import traceback
 import warnings
@@ -13,7 +12,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
 import grpc
@@ -22,6 +21,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from grpc import StatusCode
+from local_server import listening
 from qdrant_client.grpc import collections_pb2 as messages
 from qdrant_client.grpc import collections_service_pb2_grpc as collections_service
 
@@ -67,18 +67,8 @@ class FakeServer:
 @contextmanager
 def serve_http(server: FakeServer, tls: ssl.SSLContext | None = None) -> Iterator[FakeServer]:
     handler = type("Handler", (_Handler,), {"fake": server})
-    http = ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    if tls:
-        http.socket = tls.wrap_socket(http.socket, server_side=True)
-    server.address = f"{'https' if tls else 'http'}://127.0.0.1:{http.server_address[1]}"
-    thread = threading.Thread(target=http.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
-    thread.start()
-    try:
+    with listening(handler, tls) as server.address:
         yield server
-    finally:
-        http.shutdown()
-        http.server_close()
-        thread.join()
 
 
 class _Handler(BaseHTTPRequestHandler):
