@@ -77,7 +77,11 @@ def _alone(marker: Path) -> Iterator[bool]:
         with stream:
             with contextlib.suppress(OSError):  # a file system without locks
                 fcntl.flock(stream, fcntl.LOCK_EX)
-            if marker.exists() and os.path.samestat(os.fstat(stream.fileno()), marker.stat()):
+            try:
+                ours = os.path.samestat(os.fstat(stream.fileno()), marker.stat())
+            except FileNotFoundError:  # whoever had it is done, and has taken it away
+                ours = False
+            if ours:
                 yield fresh
                 return
 
