@@ -37,11 +37,14 @@ class Run:
 
         Raises:
             SettingsError: there was no file at all; the report cannot be written.
+            DiskFullError: there is no room to build the graph; the report is written.
         """
-        self.index.finish()
-        summary = summarise(self.ingestion.accounts, self.fingerprints, time.monotonic() - self.begun)
-        if report is not None:
-            write_report(report, summary, self.ingestion.accounts)
+        try:
+            self.index.finish()
+        finally:
+            summary = summarise(self.ingestion.accounts, self.fingerprints, time.monotonic() - self.begun)
+            if report is not None:
+                write_report(report, summary, self.ingestion.accounts)
         if summary.found == 0:
             raise SettingsError(f"no files in {self.archive.path}")
         return summary
@@ -78,14 +81,16 @@ def _opened(
         index: Index | None = None
         held: Mapping[str, Fingerprint] = {}
         with contextlib.suppress(IndexMissingError):
-            index = stack.enter_context(open_index(settings))
+            index = stack.enter_context(open_index(settings, sole_writer=True))
             held = index.card.models
         fingerprints = _fingerprints(settings, specs, weights, held)
         embedding = Embedding(specs, settings, {one.model: one for one in fingerprints})
         stack.callback(embedding.close)
         if any(spec.name not in held for spec in specs):
             embedding.embedders()
-        yield index or stack.enter_context(open_index(settings, create_for=fingerprints)), embedding, fingerprints
+        if index is None:
+            index = stack.enter_context(open_index(settings, create_for=fingerprints, sole_writer=True))
+        yield index, embedding, fingerprints
 
 
 def _fingerprints(

@@ -41,6 +41,14 @@ class IndexBusyError(RadSearchError):
     """Another process holds the embedded index."""
 
 
+class DamagedIndexError(RadSearchError):
+    """Files of the embedded index are lost, or cannot be read."""
+
+
+class DiskFullError(RadSearchError):
+    """The index's disk has not the room that a write needs."""
+
+
 class IndexMismatchError(RadSearchError):
     """The index was built with other weights, preprocessing, rendering or secret than the ones in use."""
 

@@ -4,6 +4,7 @@ import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from radsearch.errors import SettingsError
 
@@ -49,9 +50,33 @@ class Settings:
     file_seconds: float = 60.0
     file_memory_mb: int = 4096
 
+    @property
+    def on_server(self) -> bool:
+        """Whether the index is on a server, else in a folder. Raises SettingsError for any other address."""
+        scheme, slashes, _ = self.index.partition("://")  # what comes after may be a password
+        if slashes and scheme.lower() not in ("http", "https"):
+            raise SettingsError(f"the index is neither a folder nor an http(s) URL, but begins with {scheme}://")
+        return bool(slashes)
+
+    @property
+    def index_folder(self) -> Path:
+        """The folder of an index that is in one. Raises SettingsError where its user is not known."""
+        try:
+            return Path(self.index).expanduser()
+        except RuntimeError as error:
+            raise SettingsError(f"the index {self.index!r} is in the home of a user who is not known here") from error
+
     def __repr__(self) -> str:
         """Say nothing secret."""
-        return f"Settings(index={self.index!r}, model={self.model!r})"
+        return f"Settings(index={without_credentials(self.index)!r}, model={self.model!r})"
+
+
+def without_credentials(location: str) -> str:
+    """A folder or an address to show: without a name, a password, a query or a fragment."""
+    if "://" not in location:
+        return location
+    parts = urlsplit(location)
+    return parts._replace(netloc=parts.netloc.rpartition("@")[2], query="", fragment="").geturl()
 
 
 def load_settings(environment: Mapping[str, str] | None = None) -> Settings:
@@ -75,6 +100,8 @@ def load_settings(environment: Mapping[str, str] | None = None) -> Settings:
                 wanted = {int: "a whole number", float: "a number"}.get(read, "a path")  # type: ignore[call-overload]
                 raise SettingsError(f"{variable} has no usable value: {wanted} is wanted") from error
     settings = Settings(**values)  # type: ignore[arg-type]  # each variable is read as its field's type
+    if settings.qdrant_seconds < 1:
+        raise SettingsError("RADSEARCH_QDRANT_SECONDS is 1 or more")
     for variable, (field, read) in VARIABLES.items():
         if read in (int, float) and not 0 <= getattr(settings, field) < float("inf"):
             raise SettingsError(f"{variable} is 0 or more")

@@ -26,8 +26,10 @@ from qdrant_client.grpc import collections_pb2 as messages
 from qdrant_client.grpc import collections_service_pb2_grpc as collections_service
 
 from radsearch.errors import IndexMissingError, IndexRefusedError, IndexUnreachableError, RadSearchError, SettingsError
-from radsearch.index import connection
-from radsearch.index.connection import FIRST_PAUSE_SECONDS, TRIES, connect, patiently, without_credentials
+from radsearch.index import patience
+from radsearch.index.connection import connect
+from radsearch.index.patience import FIRST_PAUSE_SECONDS, TRIES, patiently
+from radsearch.settings import without_credentials
 
 KEY = "the-key-of-the-server"
 PATIENT = "Marker^Patient"  # what a server's words quote of a payload
@@ -161,7 +163,7 @@ def refusal(server: FakeServer, *, over_grpc: bool = False, ca_certificate: Path
 def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """The pauses that were asked for, in seconds; nobody waits."""
     asked: list[float] = []
-    monkeypatch.setattr(connection, "_pause", asked.append)
+    monkeypatch.setattr(patience, "_pause", asked.append)
     return asked
 
 
@@ -251,9 +253,9 @@ def test_a_server_that_asks_for_too_much_patience_is_given_up_at_once(http: Fake
 
 
 def test_no_try_begins_later_than_the_patience_lasts(http: FakeServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(connection, "PATIENCE_SECONDS", 0.3)
-    monkeypatch.setattr(connection, "FIRST_PAUSE_SECONDS", 0.1)
-    monkeypatch.setattr(connection, "_pause", time.sleep)
+    monkeypatch.setattr(patience, "PATIENCE_SECONDS", 0.3)
+    monkeypatch.setattr(patience, "FIRST_PAUSE_SECONDS", 0.1)
+    monkeypatch.setattr(patience, "_pause", time.sleep)
     http.answers = [Answer(503)] * TRIES
     begun = time.monotonic()
     refusal(http)
@@ -413,7 +415,7 @@ def test_a_grpc_server_that_comes_back_is_found_again(monkeypatch: pytest.Monkey
             waited.append(seconds)
             time.sleep(0.15)  # five of them are over before gRPC by itself would look again
 
-        monkeypatch.setattr(connection, "_pause", pause)
+        monkeypatch.setattr(patience, "_pause", pause)
         assert patiently(server.address, lambda: client.collection_exists("library")) is True
     assert len(server.requests) == 2
 

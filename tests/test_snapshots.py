@@ -97,11 +97,6 @@ def test_a_snapshot_that_would_write_elsewhere_is_refused(filled: Settings, tmp_
     assert not (tmp_path / "escaped.txt").exists()
 
 
-def test_a_missing_file_and_a_server_are_said(filled: Settings, tmp_path: Path) -> None:
+def test_a_missing_file_is_said(filled: Settings, tmp_path: Path) -> None:
     with pytest.raises(RadSearchError, match="No such file"):
         restore(tmp_path / "none.tar", replace(filled, index=str(tmp_path / "restored")))
-    for settings in (replace(filled, index="http://localhost:1"),):
-        with pytest.raises(SettingsError, match="index copy"):
-            snapshot(settings, tmp_path / "saved.tar")
-        with pytest.raises(SettingsError, match="index copy"):
-            restore(tmp_path / "saved.tar", settings)

@@ -82,7 +82,7 @@ def _facets(options: argparse.Namespace) -> int:
 def _optimize(options: argparse.Namespace) -> int:
     from radsearch.index import open_index
 
-    with open_index(settings_of(options)) as index:
+    with open_index(settings_of(options), sole_writer=True) as index:
         index.finish()
     return 0
 
@@ -106,13 +106,15 @@ def _verify(options: argparse.Namespace) -> int:
         rows = [("filter", "images", "queries", "recall@10")]
         rows += [(one.where, str(one.kept), str(one.queries), f"{one.recall:.4f}") for one in verdict.recalls]
         print(table(rows))  # noqa: T201
+        if verdict.misshapen:
+            print(f"{verdict.misshapen} sampled vectors are not of unit length: the index is damaged")  # noqa: T201
     return 0 if all(verdict.sound for verdict in verdicts) else 1
 
 
 def _drop(options: argparse.Namespace) -> int:
     from radsearch.index import open_index
 
-    with open_index(settings_of(options)) as index:
+    with open_index(settings_of(options), sole_writer=True) as index:
         index.drop_model(options.model)
         index.finish()
     return 0
@@ -136,14 +138,17 @@ def _restore(options: argparse.Namespace) -> int:
 def _copy(options: argparse.Namespace) -> int:
     from radsearch.errors import SettingsError
     from radsearch.index import open_index
-    from radsearch.index.transfer import copy
+    from radsearch.index.transfer import copy, seed
 
     settings = settings_of(options)
     if Path(options.source).resolve() == Path(options.target).resolve():
         raise SettingsError("FROM and TO are the same index")
-    with open_index(replace(settings, index=options.source)) as source:
-        fingerprints = tuple(source.card.models.values())
-        with open_index(replace(settings, index=options.target), create_for=fingerprints) as target:
+    here, there = replace(settings, index=options.source), replace(settings, index=options.target)
+    with open_index(here, sole_writer=True) as source:  # nobody is to change it meanwhile
+        not_whole = seed(source, here, there)
+        if not_whole:
+            print(f"copied point by point, as {not_whole}", file=sys.stderr)  # noqa: T201
+        with open_index(there, create_for=tuple(source.card.models.values()), sole_writer=True) as target:
             copied = copy(source, target, lambda done: print(f"\r{done} images", end="", file=sys.stderr, flush=True))  # noqa: T201
     sys.stderr.write("\n")
     print(f"{copied.written} images copied, {copied.there} were there")  # noqa: T201

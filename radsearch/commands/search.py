@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from radsearch.search import Searcher, Wanted
 
 
+_MOST_HITS = 10_000
+
+
 def add_to(parser: argparse.ArgumentParser) -> None:
     """Add the arguments."""
     parser.add_argument(
@@ -146,8 +149,8 @@ def _check_query(options: argparse.Namespace) -> None:
         raise RadSearchError(
             "say what to search by: one of IMAGE, --text, --finding, or --id / --like (with or without --unlike)"
         )
-    if options.k < 1:
-        raise RadSearchError("-k is 1 or more")
+    if not 1 <= options.k <= _MOST_HITS:
+        raise RadSearchError(f"-k is from 1 to {_MOST_HITS}; later hits are on later pages (--page)")
 
 
 def _by_file(searcher: "Searcher", options: argparse.Namespace, wanted: "Wanted") -> list[Hit]:

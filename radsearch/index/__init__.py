@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 
-from radsearch.errors import SettingsError
 from radsearch.index.base import Index
 from radsearch.index.records import IndexedImage, Stored
 from radsearch.index.schema import FACET_FIELDS
@@ -12,24 +11,24 @@ from radsearch.study import Fingerprint
 __all__ = ["FACET_FIELDS", "Index", "IndexedImage", "Stored", "open_index"]
 
 
-def open_index(settings: Settings, *, create_for: Sequence[Fingerprint] = ()) -> Index:
+def open_index(settings: Settings, *, create_for: Sequence[Fingerprint] = (), sole_writer: bool = False) -> Index:
     """Open the index that `settings.index` names: a URL or a folder.
 
     Args:
         settings: where it is, how long to wait for it.
         create_for: models that a new index is made for, where there is none yet; empty to make none.
+        sole_writer: for who writes. Nobody else writes into a folder until this is closed, and readers are let in
+            between two writes.
 
     Raises:
         IndexMissingError: there is none (and none is to be made), or the folder holds something else.
         IndexBusyError: another process holds the folder.
         IndexUnreachableError: the server does not answer.
     """
-    if settings.index.startswith(("http://", "https://")):
+    if settings.on_server:
         from radsearch.index.server import open_server_index
 
-        return open_server_index(settings, create_for=create_for)
-    if "://" in settings.index:
-        raise SettingsError(f"the index {settings.index!r} is neither a folder nor an http(s) URL")
+        return open_server_index(settings, create_for=create_for, sole_writer=sole_writer)
     from radsearch.index.embedded import open_embedded_index
 
-    return open_embedded_index(settings, create_for=create_for)
+    return open_embedded_index(settings, create_for=create_for, sole_writer=sole_writer)

@@ -143,8 +143,8 @@ class Index(ABC):
         found = self._find(query, effort_for(query.limit, total=total, filtered=bool(query.conditions)))
         if not query.conditions or total <= SMALL:
             return found
-        kept = self._count(query.conditions, exact=False)
-        if kept <= scanned(self.card.models[query.model].dimension):  # the graph was not walked for so few
+        most = self._at_most(query.conditions, total)
+        if most <= scanned(self.card.models[query.model].dimension):  # the graph was not walked for so few
             return found
         near = self._find(Query(query.model, query.vector, NEIGHBOURS), Effort(candidates=NEIGHBOURS))
         if len(near) < NEIGHBOURS:  # so few have a vector of this model that all of them were compared
@@ -152,8 +152,15 @@ class Index(ABC):
         if query.threshold is not None and near[-1].score <= query.threshold:  # what is not so near is not wanted
             return found
         sure = sum(one.score >= near[-1].score for one in found)
+        if more_effort_for(query.limit, total=total, kept=most, sure=sure) is None:
+            return found
+        kept = self._count(query.conditions, exact=True)  # the engine's fast count takes conditions to be independent
         more = more_effort_for(query.limit, total=total, kept=kept, sure=sure)
         return found if more is None else self._find(query, more)
+
+    def _at_most(self, conditions: Conditions, total: int) -> int:
+        """So many points pass at most: as many as the strictest condition lets pass. The engine plans by this, too."""
+        return min((self._count(Conditions(must=(one,)), exact=False) for one in conditions.must), default=total)
 
     def _with_payloads(self, found: Sequence[Found]) -> list[Found]:
         stored = {point.id: point.payload for point in self.retrieve([one.id for one in found])}
@@ -172,20 +179,27 @@ class Index(ABC):
             UnknownNameError: the index holds no vectors of that model.
             IndexMismatchError: it is the only one.
         """
+        self.card = self._current_card()
         self.require_model(name)
         if len(self.card.models) == 1:
             raise IndexMismatchError(f"{name} is the only model of the index {self.location}: remove the index instead")
         rest = {model: fingerprint for model, fingerprint in self.card.models.items() if model != name}
-        self._store_card(replace(self.card, models=rest, unsettled=(name,)))
-        self._settle()
+        self._store_card(replace(self.card, models=rest, unsettled=(*self.card.unsettled, name)))
+        self.settle()
 
-    def _settle(self) -> None:
+    def settle(self) -> None:
         """Remove what is left of models that the card has no longer, also for whom a kill has kept from it."""
         for name in self.card.unsettled:
             self._drop_vector(name)
             for page in self.pages():
+                if name not in self._current_card().unsettled:  # somebody else was faster, and may have it again
+                    break
                 self._forget(name, page)
-        self._store_card(replace(self.card, unsettled=()))
+        self._store_card(replace(self._current_card(), unsettled=()))
+
+    def _current_card(self) -> IndexCard:
+        """The card as it is stored, which another process may have changed."""
+        return self.card
 
     def _forget(self, name: str, points: Iterable[Stored]) -> None:
         """Take a model out of the payloads that say that it has a vector."""

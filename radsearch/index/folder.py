@@ -1,6 +1,7 @@
 """The folder of an embedded index: its card, who holds it, and how it is made; nothing of the engine."""
 
 import contextlib
+import errno
 import json
 import os
 import shutil
@@ -11,6 +12,7 @@ from datetime import datetime
 from pathlib import Path
 
 from radsearch.errors import IndexMissingError
+from radsearch.index.damage import WRITING_BYTES, require_room
 from radsearch.index.records import IndexCard
 
 CARD = "radsearch.json"
@@ -56,18 +58,24 @@ def make_folder(folder: Path, card: IndexCard, fill: Callable[[Path], None]) -> 
     Raises:
         IndexMissingError: the folder holds something else, or nothing can be made there.
     """
+    folder = folder.absolute()
+    half_made = folder.with_name(f".{folder.name}.{os.getpid()}")
     try:
         if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
             raise IndexMissingError(f"{folder} exists and is no index of ours; name an empty or new folder")
         folder.parent.mkdir(parents=True, exist_ok=True)
-        half_made = folder.with_name(f".{folder.name}.{os.getpid()}")
         shutil.rmtree(half_made, ignore_errors=True)
+        require_room(folder.parent, WRITING_BYTES)
         half_made.mkdir(mode=0o700)
         fill(half_made)
         write_card(half_made, card)
         half_made.rename(folder)
     except OSError as error:
+        if error.errno in (errno.ENOTEMPTY, errno.EEXIST) and (folder / CARD).is_file():
+            return  # somebody else has just made it
         raise IndexMissingError(f"no index can be made at {folder} ({error.strerror})") from error
+    finally:
+        shutil.rmtree(half_made, ignore_errors=True)
 
 
 def read_card(folder: Path) -> IndexCard:

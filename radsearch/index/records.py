@@ -12,6 +12,8 @@ from radsearch.settings import Settings
 from radsearch.study import Fingerprint, Vectors
 
 FORMAT = 1
+QUANTIZATIONS = ("turbo4", "int8", "none")
+DATATYPES = ("float32", "float16")
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,8 +37,8 @@ def storage_of(settings: Settings) -> Storage:
         SettingsError: a setting has no such value.
     """
     for variable, value, choices in (
-        ("RADSEARCH_QUANTIZATION", settings.quantization, ("turbo4", "int8", "none")),
-        ("RADSEARCH_VECTORS", settings.vectors, ("float32", "float16")),
+        ("RADSEARCH_QUANTIZATION", settings.quantization, QUANTIZATIONS),
+        ("RADSEARCH_VECTORS", settings.vectors, DATATYPES),
     ):
         if value not in choices:
             raise SettingsError(f"{variable} is one of {', '.join(choices)}, not {value!r}")
@@ -112,12 +114,24 @@ class IndexCard:
 
     @staticmethod
     def from_json(stored: Mapping[str, Any]) -> "IndexCard":
-        """Raises IndexMismatchError where another version's format is met."""
+        """Raises IndexMismatchError where another version's format is met, or what is no card at all."""
+        if not isinstance(stored, dict):
+            raise IndexMismatchError("the index has no readable card")
         if stored.get("format") != FORMAT:
             raise IndexMismatchError(f"the index has format {stored.get('format')}, this version reads {FORMAT}")
-        models = {name: Fingerprint(**fields) for name, fields in stored.get("models", {}).items()}
-        storage = Storage(**stored.get("storage", {"quantization": "none"}))  # the first indexes had no choice
-        return IndexCard(stored.get("secret_check"), models, storage, tuple(stored.get("unsettled", ())))
+        try:
+            models = {name: Fingerprint(**fields) for name, fields in stored.get("models", {}).items()}
+            storage = Storage(**stored.get("storage", {"quantization": "none"}))  # the first indexes had no choice
+            unsettled = stored.get("unsettled", [])
+            check = stored.get("secret_check")
+            sound = storage.quantization in QUANTIZATIONS and storage.datatype in DATATYPES
+            sound = sound and isinstance(unsettled, list) and all(isinstance(name, str) for name in unsettled)
+            sound = sound and all(name == one.model and one.dimension > 0 for name, one in models.items())
+        except (TypeError, AttributeError):
+            sound = False
+        if not sound or not isinstance(check, str | None):
+            raise IndexMismatchError("the index's card has fields that this version does not know, or other values")
+        return IndexCard(check, models, storage, tuple(unsettled))
 
 
 def plain(vectors: Mapping[str, Vectors]) -> dict[str, Any]:

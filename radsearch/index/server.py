@@ -1,16 +1,17 @@
 """The index on a Qdrant server or cluster, over qdrant-client."""
 
 import functools
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 from qdrant_client import QdrantClient, models
 
-from radsearch.errors import IndexMissingError
+from radsearch.errors import IndexMissingError, IndexUnreachableError
 from radsearch.index.base import Index
-from radsearch.index.connection import connect, patiently, without_credentials
+from radsearch.index.connection import connect
 from radsearch.index.effort import GRAPH_CANDIDATES, GRAPH_LINKS, SCANNED_KILOBYTES, Effort
+from radsearch.index.patience import is_there_already, patiently
 from radsearch.index.records import (
     Found,
     IndexCard,
@@ -23,11 +24,12 @@ from radsearch.index.records import (
     stored_of,
 )
 from radsearch.index.schema import INDEXED_FIELDS, AnyOf, Condition, Conditions, Missing, Within, conditions_of
-from radsearch.settings import Settings
+from radsearch.settings import Settings, without_credentials
 from radsearch.study import Fingerprint, SearchFilter
 
 _REQUEST_POINTS = 64  # a request stays below some MB: 64 points of 1,280 numbers are about 0.8 MB
 _PAGE = 1000
+_CARD_TRIES = 5
 _DATATYPES = {"float32": models.Datatype.FLOAT32, "float16": models.Datatype.FLOAT16}
 _FIELD_TYPES = {"keyword": models.PayloadSchemaType.KEYWORD, "integer": models.PayloadSchemaType.INTEGER}
 
@@ -47,7 +49,9 @@ class Cluster:
     write_consistency: int = 0
 
 
-def open_server_index(settings: Settings, *, create_for: Sequence[Fingerprint]) -> "ServerIndex":
+def open_server_index(
+    settings: Settings, *, create_for: Sequence[Fingerprint], sole_writer: bool = False
+) -> "ServerIndex":
     """Open the collection on the server, making it first where that is asked for; see `open_index`."""
     client = connect(
         settings.index,
@@ -58,17 +62,22 @@ def open_server_index(settings: Settings, *, create_for: Sequence[Fingerprint]) 
     )
     cluster = Cluster(settings.qdrant_shards, settings.qdrant_replicas, settings.qdrant_write_consistency)
     location = without_credentials(settings.index)
-    return patiently(
-        location,
-        lambda: open_collection(
-            client,
-            settings.collection,
+    try:
+        return patiently(
             location,
-            create_for=create_for,
-            storage=storage_of(settings),
-            cluster=cluster,
-        ),
-    )
+            lambda: open_collection(
+                client,
+                settings.collection,
+                location,
+                create_for=create_for,
+                storage=storage_of(settings),
+                cluster=cluster,
+                to_write=sole_writer,
+            ),
+        )
+    except BaseException:
+        client.close()
+        raise
 
 
 def open_collection(  # noqa: PLR0913 -- what a new collection needs, each by its name
@@ -79,20 +88,31 @@ def open_collection(  # noqa: PLR0913 -- what a new collection needs, each by it
     create_for: Sequence[Fingerprint] = (),
     storage: Storage | None = None,
     cluster: Cluster | None = None,
+    to_write: bool = False,
 ) -> "ServerIndex":
-    """As `open_server_index`, over a client of the caller's."""
+    """As `open_server_index`, over a client of the caller's.
+
+    Who is `to_write` does first what a kill has kept another one from; who only reads may have no right to.
+    """
     if not client.collection_exists(collection):
         if not create_for:
             raise IndexMissingError(f"the server at {location} has no collection {collection!r}")
         card = IndexCard(models={model.model: model for model in create_for}, storage=storage or Storage())
-        _make(client, collection, card, cluster or Cluster())
+        try:
+            _make(client, collection, card, cluster or Cluster())
+        except Exception as error:
+            if not is_there_already(error):
+                raise
     present = client.get_collection(collection)
     if present.config.metadata is None or "format" not in present.config.metadata:
         raise IndexMissingError(f"the collection {collection!r} at {location} is no index of ours")
     for name, kind in INDEXED_FIELDS.items():
         if name not in present.payload_schema:  # also after a kill between the collection and its indexes
             client.create_payload_index(collection, name, _FIELD_TYPES[kind])
-    return ServerIndex(client, collection, location, IndexCard.from_json(present.config.metadata))
+    index = ServerIndex(client, collection, location, IndexCard.from_json(present.config.metadata))
+    if to_write and index.card.unsettled:
+        index.settle()
+    return index
 
 
 def _codes(storage: Storage) -> models.TurboQuantization | models.ScalarQuantization | None:
@@ -137,21 +157,40 @@ class ServerIndex(Index):
         self.card = card
         self._client = client
         self._collection = collection
-        if card.unsettled:
-            self._settle()
 
     def _ask(self, call: Callable[[], _Answer]) -> _Answer:
         return patiently(self.location, call)
 
+    def admit(self, fingerprints: Iterable[Fingerprint], secret_check: str) -> None:
+        """As any index, but others may change the card meanwhile, and the server lets the last one win."""
+        wanted = {model.model: model for model in fingerprints}
+        for _ in range(_CARD_TRIES):
+            if self.card.secret_check != secret_check or not wanted.keys() <= self.card.models.keys():
+                self.card = self._current_card()
+            before = self.card
+            super().admit(wanted.values(), secret_check)
+            if self.card == before:
+                return
+            self.card = self._current_card()
+            if self.card.secret_check == secret_check and wanted.keys() <= self.card.models.keys():
+                return
+        raise IndexUnreachableError(f"others keep changing the card of the index at {self.location}: try again later")
+
+    def _current_card(self) -> IndexCard:
+        collection = self._ask(lambda: self._client.get_collection(self._collection))
+        return IndexCard.from_json(collection.config.metadata or {})
+
     def _add_models(self, card: IndexCard, new: Mapping[str, Fingerprint]) -> None:
+        if new:
+            self._store_card(replace(self.card, unsettled=(*self.card.unsettled, *new)))
         for name, model in new.items():
             self._ask(functools.partial(self._add_vector, name, model))
-        self._store_card(card)
+        self._store_card(replace(card, unsettled=tuple(name for name in card.unsettled if name not in new)))
 
     def _add_vector(self, name: str, model: Fingerprint) -> None:
-        """Also after a kill between the vector and the card, or an answer that was lost."""
+        """Where there is one that the card does not know, it is a killed process's, maybe of other weights."""
         if name in (self._client.get_collection(self._collection).config.params.vectors or {}):
-            return
+            self._client.delete_vector_name(self._collection, name)
         config = models.DenseVectorConfig(
             size=model.dimension,
             distance=models.Distance.COSINE,
@@ -216,15 +255,21 @@ class ServerIndex(Index):
             self._ask(functools.partial(self._write_some, some))
 
     def _write_some(self, images: Sequence[IndexedImage]) -> None:
-        whole = [models.PointStruct(id=i.id, vector=plain(i.vectors), payload=i.payload) for i in images if not i.kept]
-        if whole:
-            self._client.upsert(self._collection, whole)
         changed = [image for image in images if image.kept]
+        whole = [models.PointStruct(id=i.id, vector=plain(i.vectors), payload=i.payload) for i in images if not i.kept]
+        operations: list[models.UpdateOperation] = []
+        if whole:
+            operations.append(models.UpsertOperation(upsert=models.PointsList(points=whole)))
         if changed:
             vectors = [models.PointVectors(id=image.id, vector=plain(image.vectors)) for image in changed]
-            self._client.update_vectors(self._collection, vectors)
-        for image in changed:
-            self._client.overwrite_payload(self._collection, payload=image.payload, points=[image.id])
+            operations.append(models.UpdateVectorsOperation(update_vectors=models.UpdateVectors(points=vectors)))
+        operations += [
+            models.OverwritePayloadOperation(
+                overwrite_payload=models.SetPayload(payload=image.payload, points=[image.id])
+            )
+            for image in changed
+        ]
+        self._client.batch_update_points(self._collection, operations)
 
     def delete(self, ids: Sequence[str]) -> None:
         self._ask(lambda: self._client.delete(self._collection, points_selector=list(ids)))

@@ -5,9 +5,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from radsearch.errors import IndexMismatchError
+from radsearch.errors import IndexMismatchError, RadSearchError
 from radsearch.index.base import Index
 from radsearch.index.records import IndexedImage, Stored
+from radsearch.settings import Settings
 
 _CHECKED = 200  # points whose vectors are compared afterwards
 _LEAST_COSINE = 0.999  # float16 may stand on one side
@@ -32,14 +33,12 @@ def copy(source: Index, target: Index, progress: Callable[[int], None] = lambda 
     Raises:
         IndexMismatchError: the indexes have other pseudonyms or fingerprints, or the result is not the same.
     """
-    if source.card.secret_check is None:
-        raise IndexMismatchError(f"the index {source.location} has had no ingest yet: there is nothing to copy")
-    target.admit(source.card.models.values(), source.card.secret_check)
+    target.admit(source.card.models.values(), _secret_check_of(source))
     models = list(source.card.models)
     written = there = 0
     for page in source.pages(vectors_of=models):
         missing = list(_missing(page, target))
-        target.write([IndexedImage(point.id, point.vectors, point.payload) for point in missing])
+        target.write(missing)
         written, there = written + len(missing), there + len(page) - len(missing)
         progress(written + there)
     target.finish()
@@ -47,9 +46,51 @@ def copy(source: Index, target: Index, progress: Callable[[int], None] = lambda 
     return Copied(written, there)
 
 
-def _missing(page: Sequence[Stored], target: Index) -> Iterator[Stored]:
+def seed(source: Index, settings: Settings, target: Settings) -> str | None:
+    """Before a copy of a server into a new folder: take the server's shard as a whole, with its graphs.
+
+    Args:
+        source: the opened index.
+        settings: of the source.
+        target: settings of the target; where there is something already, nothing is done.
+
+    Returns:
+        Why it was not done, where it could have been; points are copied one by one then.
+
+    Raises:
+        IndexMismatchError: there is nothing to copy.
+    """
+    _secret_check_of(source)
+    folder = target.index_folder
+    if not settings.on_server or target.on_server or folder.exists():
+        return None
+    from radsearch.index.embedded import make_from_shard
+    from radsearch.index.server_files import fetch_shard
+
+    try:
+        make_from_shard(folder, source.card, lambda file: fetch_shard(settings, file))
+    except RadSearchError as error:
+        return str(error)
+    return None
+
+
+def _secret_check_of(source: Index) -> str:
+    if source.card.secret_check is None:
+        raise IndexMismatchError(f"the index {source.location} has had no ingest yet: there is nothing to copy")
+    return source.card.secret_check
+
+
+def _missing(page: Sequence[Stored], target: Index) -> Iterator[IndexedImage]:
+    """What the target has to be given; of the same image it keeps what the vectors of its other models are."""
     held = {point.id: point.payload for point in target.retrieve([point.id for point in page])}
-    return (point for point in page if held.get(point.id) != point.payload)
+    for point in page:
+        there = held.get(point.id, {})
+        same = there.get("content") == point.payload.get("content")
+        models = set(point.payload.get("models", ()))
+        kept = sorted(set(there.get("models", ())) - models) if same else []
+        payload = {**point.payload, "models": sorted({*models, *kept})} if kept else point.payload
+        if payload != there:
+            yield IndexedImage(point.id, point.vectors, payload, tuple(kept))
 
 
 def _compare(source: Index, target: Index) -> None:

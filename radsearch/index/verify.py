@@ -5,12 +5,16 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from radsearch.errors import UnknownNameError
 from radsearch.index.base import Index
+from radsearch.index.records import Stored
+from radsearch.index.schema import WORD_FIELDS
 from radsearch.study import Hit, SearchFilter, Vectors
 
 NEAREST = 10
 _LEAST_RECALL = 0.99
-_SAME = 1e-5  # scores of one vector, by different ways of computing them
+# By how vectors are stored: scores of one vector by different ways of computing them; lengths of a vector of length 1.
+_TOLERANCES = {"float32": (1e-5, 1e-3), "float16": (1e-3, 1e-2)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,12 +33,16 @@ class Recall:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """Of one model: how many sampled images there were, how many found themselves, and the recall by filter."""
+    """Of one model: how many sampled images there were, how many found themselves, and the recall by filter.
+
+    misshapen: of the sampled vectors, those that are not of unit length: their bytes have changed on the disk.
+    """
 
     model: str
     sampled: int
     found_themselves: int
     recalls: tuple[Recall, ...]
+    misshapen: int = 0
 
     @property
     def sound(self) -> bool:
@@ -42,7 +50,7 @@ class Verdict:
 
         Of a model without vectors nothing is known, so it is not sound.
         """
-        found = 0 < self.found_themselves == self.sampled
+        found = 0 < self.found_themselves == self.sampled and not self.misshapen
         return found and all(one.recall >= _LEAST_RECALL for one in self.recalls)
 
 
@@ -59,33 +67,40 @@ def verify(index: Index, model: str, samples: int, *, field: str = "modality") -
         UnknownNameError: the index holds no vectors of that model, or one cannot filter by the field.
     """
     index.require_model(model)
+    if field not in WORD_FIELDS:
+        raise UnknownNameError("field", field, WORD_FIELDS)
+    same, unit = _TOLERANCES[index.card.storage.datatype]
     points = index.sample(model, samples)
     vectors = [point.vectors[model] for point in points]
-    own = sum(_finds_itself(index, model, point.id, vector) for point, vector in zip(points, vectors, strict=True))
+    misshapen = sum(abs(float(np.linalg.norm(vector)) - 1) > unit for vector in vectors)
+    own = sum(_finds_itself(index, model, point, same) for point in points)
     filters = {"no filter": SearchFilter()}
     filters |= {
         f"{field} {value}": SearchFilter(any_of={field: (str(value),)})
         for value in index.facets(field, SearchFilter(any_of={"models": (model,)}))
     }
-    recalls = tuple(_recall(index, model, vectors, words, where) for words, where in filters.items())
-    return Verdict(model, len(points), own, recalls)
+    recalls = tuple(_recall(index, (model, vectors), words, where, same=same) for words, where in filters.items())
+    return Verdict(model, len(points), own, recalls, misshapen)
 
 
-def _finds_itself(index: Index, model: str, point: str, vector: Vectors) -> bool:
+def _finds_itself(index: Index, model: str, point: Stored, same: float) -> bool:
     """The same picture may be there twice: one as near will do."""
-    hits = index.nearest({model: vector}, SearchFilter(), NEAREST)
-    return any(hit.id == point or hit.score >= 1 - _SAME for hit in hits)
+    hits = index.nearest({model: point.vectors[model]}, SearchFilter(), NEAREST)
+    return any(hit.id == point.id or hit.score >= 1 - same for hit in hits)
 
 
-def _recall(index: Index, model: str, vectors: Sequence[Vectors], words: str, where: SearchFilter) -> Recall:
+def _recall(
+    index: Index, queries: tuple[str, Sequence[Vectors]], words: str, where: SearchFilter, *, same: float
+) -> Recall:
+    model, vectors = queries
     parts = []
     for vector in vectors:
         truth = index.nearest_of_all(model, vector, where, NEAREST)
         if truth:
-            parts.append(_found(index.nearest({model: vector}, where, NEAREST), truth))
+            parts.append(_found(index.nearest({model: vector}, where, NEAREST), truth, same))
     return Recall(words, index.count(where), len(parts), float(np.mean(parts)) if parts else 1.0)
 
 
-def _found(hits: Sequence[Hit], truth: Sequence[Hit]) -> float:
-    least = truth[-1].score - _SAME
+def _found(hits: Sequence[Hit], truth: Sequence[Hit], same: float) -> float:
+    least = truth[-1].score - same
     return min(1.0, sum(hit.score >= least for hit in hits) / len(truth))

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, cast
 import numpy as np
 
 from radsearch.errors import EmbeddingError, NothingToSearchError, UnknownNameError, no_such_frame
-from radsearch.index import Index, Stored
+from radsearch.index import Index
 from radsearch.index.schema import facts_of
 from radsearch.models import find_model, models_of
 from radsearch.privacy import Pseudonymizer
@@ -117,9 +117,10 @@ class Searcher:
         """
         if not liked:
             raise NothingToSearchError("a search by examples needs at least one that is liked")
+        liked, disliked = ([_id_of(point) for point in points] for points in (liked, disliked))
         models = self._models(wanted)
         self.check_filter(wanted.where)
-        examples = {point.id: point for point in self._retrieve([*liked, *disliked], models)}
+        examples = {point.id: point for point in self._index.retrieve([*liked, *disliked], vectors_of=models)}
         for point in (*liked, *disliked):
             if point not in examples or any(name not in examples[point].vectors for name in models):
                 raise NothingToSearchError(f"no indexed image {point} with a vector of {', '.join(models)}")
@@ -220,12 +221,6 @@ class Searcher:
             self._loaded[name] = embedder
         return self._loaded[name]
 
-    def _retrieve(self, ids: Sequence[str], models: Sequence[str]) -> list[Stored]:
-        for point in ids:
-            if not _is_uuid(point):
-                raise NothingToSearchError(f"{point!r} is no id of an indexed image (they look like UUIDs)")
-        return self._index.retrieve(ids, vectors_of=models)
-
     def _stored_vectors(self, ids: Sequence[str], models: Sequence[str]) -> Mapping[str, Vectors] | None:
         """The vectors of the first of these points, where it has all of the models'."""
         for point in self._index.retrieve(ids[:1], vectors_of=models) if ids else []:
@@ -272,9 +267,9 @@ def _only(values: Sequence[str]) -> str | None:
     return values[0] if len(values) == 1 else None
 
 
-def _is_uuid(text: str) -> bool:
+def _id_of(text: str) -> str:
+    """An id as it is stored, however its UUID was written."""
     try:
-        uuid.UUID(text)
+        return str(uuid.UUID(text))
     except ValueError:
-        return False
-    return True
+        raise NothingToSearchError(f"{text!r} is no id of an indexed image (they look like UUIDs)") from None

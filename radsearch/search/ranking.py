@@ -51,10 +51,11 @@ def ranked(
         NothingToSearchError: the ranking asks for what does not go together.
     """
     _check(queries, ranking)
-    hits: list[Hit] = []
-    for number in range(1, ranking.page + 1):
-        if number > 1:
-            where = _without(where, hits, ranking.group)
+    hits = _one_page(index, queries, where, limit, ranking)
+    for _ in range(1, ranking.page):
+        if not hits:
+            return []
+        where = _without(where, hits, ranking.group)
         hits = _one_page(index, queries, where, limit, ranking)
     before = (ranking.page - 1) * limit
     return [replace(hit, rank=before + place) for place, hit in enumerate(hits, 1)]
@@ -83,7 +84,7 @@ def _one_page(
 ) -> list[Hit]:
     if ranking.diversity > 0:
         candidates = _grouped(index, queries, where, max(_LEAST_CANDIDATES, _MMR_DEPTH * limit), ranking)
-        return _diverse(index, next(iter(queries)), candidates, limit, ranking.diversity)
+        return _diverse(index, list(queries), candidates, limit, ranking.diversity)
     return _grouped(index, queries, where, limit, ranking)
 
 
@@ -97,8 +98,11 @@ def _grouped(
     while len(best) < limit:
         asked = _GROUP_DEPTH * (limit - len(best))
         hits = _nearest(index, queries, where, asked, ranking)
+        # Ranks begin anew without the groups that there are: what comes later is not to be scored higher.
+        most = min((hit.score for hit in best.values()), default=np.inf)
         for hit in hits:
-            best.setdefault(getattr(hit.facts, ranking.group) or hit.id, hit)
+            group = getattr(hit.facts, ranking.group) or hit.id
+            best.setdefault(group, replace(hit, score=min(hit.score, most)))
         if len(hits) < asked:
             break
         where = _without(where, hits, ranking.group)
@@ -129,33 +133,45 @@ def _nearest(
     return [replace(hits[point], score=scores[point]) for point in order if scores[point] >= least]
 
 
-def _diverse(index: Index, model: str, candidates: Sequence[Hit], limit: int, diversity: float) -> list[Hit]:
-    """Hit by hit the one that is most like the query and least like those before it, by the first model's vectors.
+def _diverse(index: Index, models: Sequence[str], candidates: Sequence[Hit], limit: int, diversity: float) -> list[Hit]:
+    """Hit by hit the one that is most like the query and least like those before it.
+
+    Two images are as like as the first model says that both have vectors of; without such a one not at all.
 
     Source: Carbonell and Goldstein, The use of MMR, SIGIR 1998.
     """
-    stored = {
-        point.id: point.vectors.get(model)
-        for point in index.retrieve([hit.id for hit in candidates], vectors_of=[model])
-    }
-    known = [(hit, vector) for hit in candidates if (vector := stored.get(hit.id)) is not None]
-    if not known:
-        return list(candidates[:limit])
-    vectors = np.stack([vector for _, vector in known])
-    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
-    relevance = np.array([hit.score for hit, _ in known])
+    if not candidates:
+        return []
+    stored = {point.id: point.vectors for point in index.retrieve([hit.id for hit in candidates], vectors_of=models)}
+    by_model = [_unit_rows([stored.get(hit.id, {}).get(model) for hit in candidates]) for model in models]
+    relevance = np.array([hit.score for hit in candidates])
     spread = float(relevance.max() - relevance.min())
     relevance = (relevance - relevance.min()) / spread if spread > 0 else np.ones_like(relevance)
-    likeness = np.zeros(len(known))
-    taken = np.zeros(len(known), bool)
+    likeness = np.zeros(len(candidates))
+    taken = np.zeros(len(candidates), bool)
     chosen: list[Hit] = []
-    for _ in range(min(limit, len(known))):
+    for _ in range(min(limit, len(candidates))):
         gain = (1 - diversity) * relevance - diversity * likeness
         place = int(np.argmax(np.where(taken, -np.inf, gain)))
-        chosen.append(known[place][0])
-        likeness = np.maximum(likeness, vectors @ vectors[place])
+        chosen.append(candidates[place])
+        to_this = np.zeros(len(candidates))
+        for vectors, there in reversed(by_model):
+            if there[place]:
+                to_this = np.where(there, vectors @ vectors[place], to_this)
+        likeness = np.maximum(likeness, to_this)
         taken[place] = True
     return chosen
+
+
+def _unit_rows(vectors: Sequence[Vectors | None]) -> tuple[Vectors, Vectors]:
+    """(n, dimension) vectors of unit length, 0 where there is none, and (n,) whether there is one."""
+    there = np.array([vector is not None for vector in vectors])
+    if not there.any():
+        return np.zeros((len(vectors), 1), np.float32), there
+    dimension = next(vector.size for vector in vectors if vector is not None)
+    rows = np.stack([np.zeros(dimension, np.float32) if vector is None else vector for vector in vectors])
+    rows /= np.where(there, np.linalg.norm(rows, axis=1), 1.0)[:, None]
+    return rows, there
 
 
 def _without(where: SearchFilter, hits: Sequence[Hit], group: Group | None) -> SearchFilter:
