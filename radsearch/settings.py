@@ -62,7 +62,7 @@ class Settings:
     def index_folder(self) -> Path:
         """The folder of an index that is in one. Raises SettingsError where its user is not known."""
         try:
-            return Path(self.index).expanduser()
+            return Path(self.index).expanduser().absolute()
         except RuntimeError as error:
             raise SettingsError(f"the index {self.index!r} is in the home of a user who is not known here") from error
 

@@ -354,11 +354,40 @@ def test_grpc_is_used_where_it_is_asked_for(pauses: list[float]) -> None:
     assert pauses == []
 
 
-@pytest.mark.parametrize("code", [StatusCode.UNAVAILABLE, StatusCode.DEADLINE_EXCEEDED, StatusCode.RESOURCE_EXHAUSTED])
+@pytest.mark.parametrize("code", [StatusCode.UNAVAILABLE, StatusCode.DEADLINE_EXCEEDED])
 def test_every_transient_kind_of_grpc_is_tried_again(code: StatusCode) -> None:
     with serve_grpc(FakeServer(codes=[code, code])) as server:
         assert ask(server, over_grpc=True) is True
     assert len(server.requests) == 3
+
+
+def test_what_costs_more_than_the_limit_over_grpc_is_refused_at_once(pauses: list[float]) -> None:
+    with serve_grpc(FakeServer(codes=[StatusCode.RESOURCE_EXHAUSTED])) as server:
+        assert isinstance(refusal(server, over_grpc=True), IndexRefusedError)
+    assert pauses == []
+
+
+_REPLICA = f"Failed to apply operation to at least one `Active` replica. Please retry. {PATIENT}"
+
+
+def test_a_server_whose_node_has_just_gone_is_asked_again(http: FakeServer) -> None:
+    http.answers = [Answer(500, _REPLICA.encode())]
+    assert ask(http) is True
+    assert len(http.requests) == 2
+
+
+def test_a_server_whose_node_has_just_gone_is_asked_again_over_grpc() -> None:
+    with serve_grpc(FakeServer(codes=[StatusCode.INTERNAL], words=_REPLICA)) as server:
+        assert ask(server, over_grpc=True) is True
+    assert len(server.requests) == 2
+
+
+@pytest.mark.parametrize(
+    "content", [b"{}", b'{"result":null,"status":"ok"}', b'{"status":"green"}', b"[" * 100_000, b"null"]
+)
+def test_an_answer_without_a_result_is_none_of_qdrants(http: FakeServer, content: bytes) -> None:
+    http.answers = [Answer(200, content)]
+    assert "gave an answer that is none of Qdrant's" in str(refusal(http))
 
 
 def test_grpc_tells_how_long_to_wait_too(pauses: list[float]) -> None:

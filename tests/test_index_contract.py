@@ -590,8 +590,9 @@ def test_an_index_finds_what_it_holds(held: Index) -> None:
     }
     with pytest.raises(UnknownNameError):
         verify(held, "second", 5)
-    with pytest.raises(UnknownNameError, match="one can filter by"):
-        verify(held, "first", 5, field="year")
+    for field in ("year", "frame", "no such"):
+        with pytest.raises(UnknownNameError, match="unknown field"):
+            verify(held, "first", 5, field=field)
 
 
 def test_of_a_model_without_vectors_nothing_is_said_to_be_sound(scratch: Index) -> None:
@@ -645,3 +646,22 @@ def test_a_copy_that_is_not_the_same_is_said(filled: Index, tmp_path: Path) -> N
         target.write([replace(image(name), vectors={"first": unit(1, 1, 1, 1)}) for name in IMAGES])
         with pytest.raises(IndexMismatchError, match=r"the vectors of first in .* are not those of the source"):
             copy(filled, target)
+
+
+def test_a_copy_leaves_the_targets_other_models_where_the_image_is_the_same(filled: Index, tmp_path: Path) -> None:
+    with store_of("folder", tmp_path / "copy") as open_copy:
+        target = open_copy(FIRST)
+        copy(filled, target)
+        target.admit([FIRST, SECOND], "check")
+        second = np.ones(SECOND.dimension, np.float32)
+        same, other = "ct chest", "mr head"
+        for name, content in ((same, f"content of {same}"), (other, "older content")):
+            both = {**payload(name, "first", "second"), "content": content}
+            target.write([IndexedImage(point(name), {"first": unit(*VECTORS[name]), "second": second}, both)])
+        copied = copy(filled, target)
+        assert (copied.written, copied.there) == (1, len(IMAGES) - 1)
+        stored = {one.id: one for one in target.retrieve([point(same), point(other)], vectors_of=["first", "second"])}
+        assert set(stored[point(same)].vectors) == {"first", "second"}
+        assert stored[point(same)].payload["models"] == ["first", "second"]
+        assert set(stored[point(other)].vectors) == {"first"}
+        assert stored[point(other)].payload == payload(other)

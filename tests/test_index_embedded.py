@@ -35,7 +35,7 @@ import os, sys
 from radsearch.index import embedded, folder
 from radsearch.settings import Settings
 from radsearch.study import Fingerprint
-setattr(folder if sys.argv[2] == "write_card" else embedded, sys.argv[2], lambda *_: os._exit(9))
+setattr(folder if sys.argv[2] == "write_card" else embedded, sys.argv[2], lambda *_, **__: os._exit(9))
 model = Fingerprint("first", "sha256:1", 4, "8 px", "float32", 1)
 embedded.open_embedded_index(Settings(index=sys.argv[1]), create_for=[model])
 """

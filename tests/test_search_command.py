@@ -244,7 +244,8 @@ def test_search_by_id_and_by_examples(run: Run, archive: Path, id_of: Callable[[
         (["--unlike", "6a1c7e6e-0000-4000-8000-000000000000"], ["at least one that is liked"]),
         (["--id", "6a1c7e6e-0000-4000-8000-000000000000"], ["no indexed image 6a1c7e6e"]),
         (["--id", "a.png"], ["is no id of an indexed image"]),
-        (["--id", "6a1c7e6e-0000-4000-8000-000000000000", "-k", "0"], ["-k is 1 or more"]),
+        (["--id", "6a1c7e6e-0000-4000-8000-000000000000", "-k", "0"], ["-k is from 1 to 10000"]),
+        (["--id", "6a1c7e6e-0000-4000-8000-000000000000", "-k", "9" * 20], ["-k is from 1 to 10000"]),
         (["--text", "lung"], ["tiny cannot read text; these can: biomedclip"]),
         (["--text", "lung", "--model", "tinny"], ["unknown model 'tinny'", "did you mean 'tiny'?", "biomedclip"]),
         (

@@ -66,6 +66,56 @@ def test_no_snapshot_is_taken_while_another_process_has_the_index(filled: Settin
     assert not (tmp_path / "saved.tar").exists()
 
 
+def test_a_snapshot_that_was_cut_anywhere_leaves_nothing(filled: Settings, tmp_path: Path) -> None:
+    """A TAR file that is cut within the header of a member looks like a shorter one."""
+    file, cut = tmp_path / "saved.tar", tmp_path / "cut.tar"
+    snapshot(filled, file)
+    whole = file.read_bytes()
+    with tarfile.open(file) as archive:
+        headers = [member.offset for member in archive]
+    target = tmp_path / "restored"
+    for offset in [headers[1], headers[2], *headers[3 :: len(headers) // 8], headers[-1]]:
+        cut.write_bytes(whole[: offset + 100])
+        with pytest.raises(IndexMissingError, match="damaged|is no snapshot"):
+            restore(cut, replace(filled, index=str(target)))
+        assert not target.exists()
+        assert list(tmp_path.glob(".restored*")) == []
+
+
+def test_a_snapshot_whose_bytes_have_changed_leaves_nothing(filled: Settings, tmp_path: Path) -> None:
+    file = tmp_path / "saved.tar"
+    snapshot(filled, file)
+    with tarfile.open(file) as archive:
+        (vectors,) = (one for one in archive if one.name.endswith("vector_storage-first/vectors/chunk_0.mmap"))
+    content = bytearray(file.read_bytes())
+    content[vectors.offset_data + 5] ^= 1
+    file.write_bytes(content)
+    with pytest.raises(IndexMissingError, match="damaged: not all of it is there"):
+        restore(file, replace(filled, index=str(tmp_path / "restored")))
+    assert not (tmp_path / "restored").exists()
+
+
+@pytest.mark.parametrize("place", [".", "file/saved.tar", "none/saved.tar"])
+def test_a_place_that_cannot_be_written_is_said(
+    filled: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    (tmp_path / "here" / "file").parent.mkdir()
+    (tmp_path / "here" / "file").touch()
+    monkeypatch.chdir(tmp_path / "here")
+    with pytest.raises(RadSearchError) as caught:
+        snapshot(filled, Path(place))
+    assert "\n" not in str(caught.value)
+
+
+def test_an_index_is_restored_into_the_folder_that_one_is_in(
+    filled: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    snapshot(filled, tmp_path / "saved.tar")
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    assert restore(tmp_path / "saved.tar", replace(filled, index=".")) == 20
+
+
 @pytest.mark.parametrize("content", [b"", b"no archive", "cut", "another"])
 def test_what_is_no_snapshot_leaves_nothing(filled: Settings, tmp_path: Path, content: bytes | str) -> None:
     file = tmp_path / "saved.tar"

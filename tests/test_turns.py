@@ -66,6 +66,29 @@ def test_who_reads_gets_in_between_two_batches_and_nothing_is_lost(settings: Set
     assert not list(Path(settings.index).glob(f"{holding.WAITING}*"))
 
 
+HOLD_AND_WRITE = WRITE.replace(", sole_writer=True", "")
+
+
+def test_who_asks_for_an_index_in_vain_does_it_no_harm(settings: Settings) -> None:
+    """The engine's own attempt to open a folder that is open clears files away there, and writes are lost."""
+    command = [sys.executable, "-c", HOLD_AND_WRITE, settings.index, "30"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, cwd=CHECKOUT, text=True) as writer:
+        assert writer.stdout is not None
+        assert writer.stdout.readline() == "begun\n"
+        asked = 0
+        while writer.poll() is None and asked < 200:
+            try:
+                open_index(replace(settings, busy_wait_seconds=0)).close()
+            except IndexBusyError:
+                asked += 1
+            time.sleep(0.01)
+        assert said(writer) == "60"
+    assert asked > 20
+    with open_index(settings) as index:
+        assert index.count() == 60
+        assert sum(len(page) for page in index.pages()) == 60
+
+
 def test_nobody_else_writes_meanwhile(settings: Settings) -> None:
     with written_by_another_process(settings.index) as writer:
         reading = open_index(replace(settings, busy_wait_seconds=20))  # the writer has let go
@@ -151,6 +174,8 @@ def test_a_folder_that_cannot_be_locked_is_held_to_the_end(settings: Settings, m
 
     monkeypatch.setattr(holding.fcntl, "flock", no_locks)
     with open_index(settings, create_for=[MODEL], sole_writer=True) as index:
+        with pytest.raises(IndexBusyError):  # by the engine's own lock, at once
+            open_index(settings)
         Path(settings.index, f"{holding.WAITING}1-1").touch()
         monkeypatch.setattr(holding.Holding, "_let_go", lambda _self: pytest.fail("let go without a lock"))
         index.write([image(1)])

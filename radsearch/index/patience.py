@@ -51,7 +51,9 @@ _SAID_BY_CODE = {
     StatusCode.RESOURCE_EXHAUSTED: "takes no request of this size or cost",  # with retry-after it is another error
 }
 _PASSING_CODES = frozenset({StatusCode.UNAVAILABLE, StatusCode.DEADLINE_EXCEEDED})
-_SERVERS_FAULT_CODES = frozenset({StatusCode.INTERNAL, StatusCode.UNKNOWN, StatusCode.UNAVAILABLE})
+_SERVERS_FAULT_CODES = frozenset(
+    {StatusCode.INTERNAL, StatusCode.UNKNOWN, StatusCode.RESOURCE_EXHAUSTED, *_PASSING_CODES}
+)
 _CONFLICT, _SERVERS_FAULT = 409, 500
 # A full disk is a 500 or an INTERNAL of Qdrant's: "No space left on device: WAL buffer size exceeds ...".
 _FULL_DISK = re.compile(r"no space left|disk (is )?full|insufficient storage|out of disk", re.IGNORECASE)

@@ -106,7 +106,7 @@ def _kind_of(file: Path) -> Literal["folder", "server"] | None:
 
 def _unpack(file: Path, settings: Settings) -> int:
     """Unpack aside, look whether it is all there and opens, and move it into place."""
-    folder = settings.index_folder.absolute()
+    folder = settings.index_folder
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise IndexMissingError(f"{folder} exists and is not empty; name a new folder")
     half = folder.with_name(f".{folder.name}.{os.getpid()}")
