@@ -7,9 +7,11 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
+import httpx
 import numpy as np
 import pytest
 from qdrant_client import QdrantClient
+from qdrant_client.http.exceptions import UnexpectedResponse
 
 from radsearch.errors import EmbeddingError, IndexMismatchError, IndexMissingError, UnknownNameError
 from radsearch.index import Index, IndexedImage, embedded, server
@@ -520,6 +522,71 @@ def test_a_foreign_collection_is_refused_and_left_alone() -> None:
     with pytest.raises(IndexMissingError, match="no index of ours"):
         open_collection(client, "theirs", "memory", create_for=[FIRST])
     assert client.get_collection("theirs").config.metadata is None
+
+
+def test_a_collection_that_another_one_has_just_made_is_opened() -> None:
+    client = QdrantClient(":memory:")
+    open_collection(client, "ours", "memory", create_for=[FIRST])
+
+    def conflict(*_: object, **__: object) -> None:
+        raise UnexpectedResponse(409, "Conflict", b"", httpx.Headers())
+
+    client.collection_exists = lambda _name: False  # type: ignore[method-assign]
+    client.create_collection = conflict  # type: ignore[method-assign,assignment]
+    assert set(open_collection(client, "ours", "memory", create_for=[FIRST]).card.models) == {"first"}
+
+
+def test_the_client_is_closed_where_there_is_no_index(monkeypatch: pytest.MonkeyPatch) -> None:
+    client = QdrantClient(":memory:")
+    closed: list[bool] = []
+    monkeypatch.setattr(client, "close", lambda: closed.append(True))
+    monkeypatch.setattr(server, "connect", lambda *_, **__: client)
+    with pytest.raises(IndexMissingError):
+        server.open_server_index(Settings(index="http://localhost:6333"), create_for=())
+    assert closed == [True]
+
+
+def counted(payloads: "list[dict]", field: str) -> dict:
+    """How many payloads have each value of a field, a list's values once each."""
+    values = [value for one in payloads for value in set(np.atleast_1d(one.get(field, [])).tolist())]
+    return {value: values.count(value) for value in values}
+
+
+def test_facets_are_exact_whatever_was_written_before(index: Index) -> None:
+    """Points that were written again, changed, deleted; before and after the graph is built, in several segments."""
+    random = np.random.default_rng(7)
+    index.admit([FIRST], "check")
+    held: dict[str, dict] = {}
+    for step in range(24):
+        names = [f"image {number}" for number in random.integers(0, 400, 60)]
+        if step % 3 == 2:
+            names = [name for name in names if point(name) in held]
+            index.delete([point(name) for name in names])
+            for name in set(names):
+                del held[point(name)]
+        else:
+            images = []
+            for name in set(names):
+                said = {
+                    "modality": str(random.choice(["CT", "MR", "US"])),
+                    "pathology": [str(one) for one in random.choice(list("abcdef"), random.integers(1, 4))],
+                    "year": int(random.integers(2000, 2004)),
+                    "models": ["first"],
+                }
+                kept = ("first",) if step % 3 and point(name) in held else ()
+                images.append(IndexedImage(point(name), {"first": unit(*random.normal(size=4))}, said, kept))
+                held[point(name)] = said
+            index.write(images)
+        if step % 5 == 4:
+            index.finish()
+        for where, passes in (
+            (SearchFilter(), lambda _: True),
+            (SearchFilter(modality=("CT", "MR")), lambda one: one["modality"] in ("CT", "MR")),
+            (SearchFilter(pathology=("a",)), lambda one: "a" in one["pathology"]),
+        ):
+            passing = [one for one in held.values() if passes(one)]
+            for field in ("modality", "pathology", "year"):
+                assert index.facets(field, where) == counted(passing, field)
 
 
 def test_pages_hold_every_point_once(scratch: Index) -> None:

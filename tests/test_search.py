@@ -234,6 +234,13 @@ def test_an_id_that_is_none_is_an_error(library: Library, point: str, words: str
         library.searcher.by_id(point, ALL)
 
 
+def test_an_id_may_be_written_as_any_uuid(library: Library) -> None:
+    point, searcher = library.id("bob"), library.searcher
+    for written in (point.upper(), point.replace("-", ""), "{" + point + "}", point.replace("-", "", 2)):
+        assert searcher.by_id(written, ALL) == searcher.by_id(point, ALL)
+        assert searcher.like([point], [written], ALL)
+
+
 def test_liked_and_disliked_examples_make_rocchios_query(library: Library) -> None:
     liked, disliked = ["bob", "cem"], ["dot"]
     query = library.vector("bob") + library.vector("cem") - library.vector("dot")  # 2 x the mean of two, less one

@@ -134,6 +134,25 @@ def test_other_programs_variables_and_those_of_tests_are_left_alone():
 def test_the_settings_say_nothing_secret_of_themselves():
     shown = repr(Settings(**dict.fromkeys(("secret", "qdrant_api_key"), "it-itself")))
     assert "itself" not in shown
+    assert "itself" not in repr(Settings(index="https://doctor:itself@host:6333"))
+
+
+@pytest.mark.parametrize("address", ["qdrant://doctor:itself@host", "ftp://doctor:itself@host"])
+def test_an_address_of_another_kind_is_not_repeated(address):
+    with pytest.raises(SettingsError) as caught:
+        _ = Settings(index=address).on_server
+    assert "neither a folder nor an http(s) URL" in str(caught.value)
+    assert "itself" not in str(caught.value)
+
+
+def test_an_index_is_on_a_server_or_in_a_folder():
+    assert Settings(index="HTTPS://host:6333").on_server
+    assert not Settings(index="http-archive/index").on_server
+
+
+def test_a_server_is_waited_for_a_second_at_least():
+    with pytest.raises(SettingsError, match="RADSEARCH_QDRANT_SECONDS is 1 or more"):
+        load_settings({"RADSEARCH_QDRANT_SECONDS": "0"})
 
 
 def test_telemetry_is_switched_off_unless_the_user_chose_otherwise(monkeypatch):

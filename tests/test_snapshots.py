@@ -76,7 +76,7 @@ def test_a_snapshot_that_was_cut_anywhere_leaves_nothing(filled: Settings, tmp_p
     target = tmp_path / "restored"
     for offset in [headers[1], headers[2], *headers[3 :: len(headers) // 8], headers[-1]]:
         cut.write_bytes(whole[: offset + 100])
-        with pytest.raises(IndexMissingError, match="damaged|is no snapshot"):
+        with pytest.raises(IndexMissingError, match=r"damaged|is no snapshot"):
             restore(cut, replace(filled, index=str(target)))
         assert not target.exists()
         assert list(tmp_path.glob(".restored*")) == []
