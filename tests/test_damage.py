@@ -17,6 +17,7 @@ from radsearch.index.verify import verify
 from radsearch.settings import Settings
 from radsearch.study import SearchFilter
 
+pytestmark = pytest.mark.slow
 IMAGES = 50
 
 

@@ -28,6 +28,10 @@ from radsearch.index.snapshots import restore, snapshot
 from radsearch.settings import Settings
 from radsearch.study import SearchFilter
 
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.filterwarnings("ignore:Payload indexes have no effect"),  # said by the local mode, of itself
+]
 IMAGES = 30
 ARCHIVE = "/collections/an%20archive"
 Answer = tuple[int, bytes]

@@ -18,6 +18,7 @@ from radsearch.index import holding, open_index
 from radsearch.settings import Settings
 from radsearch.study import SearchFilter
 
+pytestmark = pytest.mark.slow
 BATCHES = 40
 WRITE = """
 import sys, time
