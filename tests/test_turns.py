@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from test_index_embedded import CHECKOUT, MODEL, held_by_another_process, image
 
-from radsearch.errors import IndexBusyError
+from radsearch.errors import IndexBusyError, RadSearchError
 from radsearch.index import holding, open_index
 from radsearch.settings import Settings
 from radsearch.study import SearchFilter
@@ -132,6 +132,18 @@ def test_other_threads_wait_while_the_index_is_away(settings: Settings) -> None:
                 thread.join()
         assert set(counts) <= {10, 11, 12, 13}
         assert index.count() == 13
+
+
+def test_a_folder_that_one_may_not_write_to_is_said(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    open_index(settings, create_for=[MODEL]).close()
+
+    def forbidden(*_: object) -> int:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(holding.os, "open", forbidden)
+    for sole_writer in (False, True):
+        with pytest.raises(RadSearchError, match="Permission denied"):
+            open_index(settings, sole_writer=sole_writer)
 
 
 def test_a_mark_that_a_kill_has_left_is_not_waited_for(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -202,7 +202,13 @@ class _Lock:
 
     def wait(self, deadline: float, waiting: Callable[[], None] = lambda: None) -> None:
         """Take it; `waiting` is called now and then meanwhile. Raises IndexBusyError where another one still has it."""
-        descriptor = os.open(self._file, os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            descriptor = os.open(self._file, os.O_RDWR | os.O_CREAT, 0o600)
+        except OSError as error:
+            raise RadSearchError(
+                f"the index in {self._folder} cannot be opened ({error.strerror}): also to search it one must be able to "
+                "write there"
+            ) from error
         try:
             while True:
                 try:
