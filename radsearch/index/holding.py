@@ -206,8 +206,8 @@ class _Lock:
             descriptor = os.open(self._file, os.O_RDWR | os.O_CREAT, 0o600)
         except OSError as error:
             raise RadSearchError(
-                f"the index in {self._folder} cannot be opened ({error.strerror}): also to search it one must be able to "
-                "write there"
+                f"the index in {self._folder} cannot be opened ({error.strerror}): also to search it one must be able "
+                "to write there"
             ) from error
         try:
             while True:
