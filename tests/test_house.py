@@ -19,7 +19,9 @@ def test_every_setting_is_documented() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("command", [("ingest",), ("radsearch", "search"), ("radsearch", "models", "fetch")])
+@pytest.mark.parametrize(
+    "command", [("ingest",), ("radsearch", "search"), ("radsearch", "models", "fetch"), ("evaluation", "run")]
+)
 def test_every_option_in_the_readme_is_known_to_its_command(command: tuple[str, ...]) -> None:
     lines = [line for line in README.splitlines() if f"python -m {' '.join(command)}" in line]
     told = set(re.findall(r"--[a-z-]+", " ".join(lines)))
@@ -37,10 +39,11 @@ def test_every_option_in_the_readme_is_known_to_its_command(command: tuple[str, 
         ("radsearch/search/ranking.py", "import pydicom"),
         ("ingest/sources.py", "import ui.results"),
         ("ui/results.py", "import qdrant_client"),
+        ("evaluation/metrics.py", "import ingest.sources"),
     ],
 )
 def test_planted_violation_of_the_import_rules_is_found(tmp_path: Path, module: str, violation: str) -> None:
-    for room in ("radsearch", "ingest", "flows", "ui"):
+    for room in ("radsearch", "ingest", "evaluation", "flows", "ui"):
         shutil.copytree(ROOT / room, tmp_path / room, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(ROOT / "pyproject.toml", tmp_path)
     planted = tmp_path / module

@@ -83,6 +83,18 @@ def verify(index: Index, model: str, samples: int, *, field: str = "modality") -
     return Verdict(model, len(points), own, recalls, misshapen)
 
 
+def recall_of(index: Index, model: str, samples: int) -> float:
+    """The mean part of the truly ten nearest that a search without a filter finds, by sampled images.
+
+    Raises:
+        UnknownNameError: the index holds no vectors of that model.
+    """
+    index.require_model(model)
+    same, _ = _TOLERANCES[index.card.storage.datatype]
+    vectors = [point.vectors[model] for point in index.sample(model, samples)]
+    return _recall(index, (model, vectors), "no filter", SearchFilter(), same=same).recall
+
+
 def _finds_itself(index: Index, model: str, point: Stored, same: float) -> bool:
     """The same picture may be there twice: one as near will do."""
     hits = index.nearest({model: point.vectors[model]}, SearchFilter(), NEAREST)

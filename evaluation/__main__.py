@@ -1,0 +1,123 @@
+"""`python -m evaluation`: measure retrieval, compare runs, draw their reports, prepare public data sets."""
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from radsearch.errors import SettingsError, exit_code
+from radsearch.settings import load_settings
+
+if TYPE_CHECKING:
+    from evaluation.collection import Collection
+
+
+_RECALL_SAMPLES = 100
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; 0 done, 1 done with rows left out, 2 could not do it."""
+    options = _parser().parse_args(arguments)
+    return exit_code(lambda: int(options.run(options)))
+
+
+def _parser() -> argparse.ArgumentParser:
+    from evaluation.datasets import command as datasets
+
+    parser = argparse.ArgumentParser(
+        prog="python -m evaluation", description="How well are images like the query found?"
+    )
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    _add_run(commands.add_parser("run", help="search by every query of a protocol, and write the figures"))
+    compare = commands.add_parser("compare", help="runs over the same queries against the first of them")
+    compare.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="folder of a run")
+    compare.add_argument("--json", action="store_true")
+    compare.set_defaults(run=_compare)
+    report = commands.add_parser("report", help="draw a run's report again")
+    report.add_argument("folder", type=Path, metavar="RUN", help="folder of a run")
+    report.add_argument("--pictures", type=Path, metavar="DIR", help="where the images' ids are files")
+    report.set_defaults(run=_report)
+    datasets.add_to(commands.add_parser("dataset", help="make a manifest of a public data set's own files"))
+    return parser
+
+
+def _add_run(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--model", metavar="NAME", help="whose vectors (default: RADSEARCH_MODEL)")
+    parser.add_argument("--protocol", choices=("denner2024", "leave-patient-out"), default="leave-patient-out")
+    parser.add_argument("--single-label", action="store_true", help="only images of one finding")
+    parser.add_argument("--index", metavar="DIR|URL", help="folder or Qdrant server (default: RADSEARCH_INDEX)")
+    parser.add_argument("--vectors", type=Path, metavar="FILE.npy", help="published embeddings instead of an index")
+    parser.add_argument("--manifest", type=Path, metavar="CSV", help="a row for each of the vectors")
+    parser.add_argument("--pictures", type=Path, metavar="DIR", help="where the manifest's files are, for the report")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="folder of the run (default: evaluation-runs/...)")
+    parser.add_argument("--memory", type=int, default=512, metavar="MB", help="of the search (default: 512)")
+    parser.set_defaults(run=_run)
+
+
+def _run(options: argparse.Namespace) -> int:
+    from evaluation.contamination import seen_in_training
+    from evaluation.figures import measure
+    from evaluation.protocols import PROTOCOLS
+    from evaluation.report import write_report
+    from evaluation.runs import Surroundings, summary_lines, write_run
+
+    settings = load_settings()
+    model = options.model or settings.model
+    if options.memory < 1:
+        raise SettingsError("--memory is 1 or more")
+    collection, recall = _collection(options, model)
+    trial = PROTOCOLS[options.protocol](collection, single_label=options.single_label)
+    figures = measure(collection, trial, device=settings.device, memory_mb=options.memory)
+    folder = options.out or Path("evaluation-runs", f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{options.protocol}-{model}")
+    rows = [*trial.queries, *trial.index]
+    around = Surroundings(seen_in_training(collection, rows, settings.settings_folder), recall)
+    told = write_run(folder, collection, trial, figures, around)
+    write_report(folder, options.pictures)
+    print("\n".join(summary_lines(told)))  # noqa: T201 -- data goes to stdout
+    print(f"the run is in {folder}", file=sys.stderr)  # noqa: T201
+    return 0
+
+
+def _collection(options: argparse.Namespace, model: str) -> "tuple[Collection, float | None]":
+    """The images, and the recall of their index where they are from one."""
+    from evaluation.collection import from_files, from_index
+    from radsearch.commands import settings_of
+    from radsearch.index import open_index
+    from radsearch.index.verify import recall_of
+
+    if (options.vectors is None) != (options.manifest is None):
+        raise SettingsError("--vectors and --manifest go together")
+    if options.vectors is not None:
+        if options.index:
+            raise SettingsError("say one of --index and --vectors")
+        return from_files(options.vectors, options.manifest, model), None
+    with open_index(settings_of(options)) as index:
+        return from_index(index, model), recall_of(index, model, _RECALL_SAMPLES)
+
+
+def _compare(options: argparse.Namespace) -> int:
+    from evaluation.comparison import compare, comparison_lines
+    from evaluation.runs import read_run
+
+    comparisons = compare([read_run(folder) for folder in options.runs])
+    if options.json:
+        print(json.dumps([asdict(one) for one in comparisons]))  # noqa: T201
+        return 0
+    for one in comparisons:
+        print("\n".join(comparison_lines(one)))  # noqa: T201
+    return 0
+
+
+def _report(options: argparse.Namespace) -> int:
+    from evaluation.report import write_report
+
+    print(write_report(options.folder, options.pictures))  # noqa: T201
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

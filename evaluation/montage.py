@@ -1,0 +1,78 @@
+"""Pictures in a report: the queries that went best and worst, each with its first neighbours."""
+
+import base64
+import io
+from collections.abc import Callable, Mapping, Sequence
+from html import escape
+from pathlib import Path
+
+from PIL import Image as Picture
+from PIL import UnidentifiedImageError
+
+from evaluation.runs import Run
+
+_MONTAGES = 6  # queries, the best and the worst
+_NEAREST = 5
+_THUMBNAIL = 96
+
+
+def montage(run: Run, pictures: Path) -> str:
+    """The queries that went best and worst at 10, of different classes, each with its first neighbours.
+
+    Args:
+        run: whose ids are files.
+        pictures: the folder that they are in; what is not there, or cannot be read, is said instead of shown.
+    """
+    order = sorted(range(len(run.ids)), key=lambda place: (run.values["P@10"][place], run.ids[place]))
+    worst = _of_different_classes(run, order)
+    best = _of_different_classes(run, order[::-1])
+    thumbnail = _thumbnails(pictures)
+    classes = dict(zip(run.ids, run.classes, strict=True))
+    sections = []
+    for heading, places in (("Best queries", best), ("Worst queries", worst)):
+        rows = "".join(f"<div>{_row(run, place, classes, thumbnail)}</div>" for place in places)
+        sections.append(f"<h2>{heading}</h2>{rows}")
+    return "".join(sections)
+
+
+def _of_different_classes(run: Run, order: Sequence[int]) -> list[int]:
+    chosen: dict[tuple[str, ...], int] = {}
+    for place in order:
+        chosen.setdefault(run.classes[place], place)
+        if len(chosen) == _MONTAGES:
+            break
+    return list(chosen.values())
+
+
+def _row(run: Run, place: int, classes: Mapping[str, tuple[str, ...]], thumbnail: Callable[[str], str | None]) -> str:
+    figures = [_figure(thumbnail(run.ids[place]), ", ".join(run.classes[place]), "")]
+    for near in run.facts["nearest"][place].split(";")[:_NEAREST]:
+        theirs = classes.get(near, ())
+        verdict = "right" if set(theirs) & set(run.classes[place]) else "wrong" if theirs else ""
+        figures.append(_figure(thumbnail(near), ", ".join(theirs), verdict))
+    return "".join(figures)
+
+
+def _figure(picture: str | None, words: str, verdict: str) -> str:
+    image = f'<img class="{verdict}" src="{picture}" alt="">' if picture else "<i>no picture</i>"
+    return f"<figure>{image}<figcaption>{escape(words)}</figcaption></figure>"
+
+
+def _thumbnails(root: Path) -> Callable[[str], str | None]:
+    inside = root.resolve()
+
+    def thumbnail(name: str) -> str | None:
+        file = (inside / name).resolve()
+        if not file.is_relative_to(inside) or not file.is_file():
+            return None
+        try:
+            with Picture.open(file) as picture:
+                small = picture.convert("RGB")
+        except (OSError, UnidentifiedImageError, Picture.DecompressionBombError):
+            return None
+        small.thumbnail((_THUMBNAIL, _THUMBNAIL))
+        content = io.BytesIO()
+        small.save(content, "JPEG", quality=80)
+        return f"data:image/jpeg;base64,{base64.b64encode(content.getvalue()).decode()}"
+
+    return thumbnail
