@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from evaluation.studies import STUDIES, StudySettings
 from radsearch.errors import SettingsError, exit_code
 from radsearch.settings import load_settings
 
@@ -35,7 +36,9 @@ def _parser() -> argparse.ArgumentParser:
     _add_run(commands.add_parser("run", help="search by every query of a protocol, and write the figures"))
     compare = commands.add_parser("compare", help="runs over the same queries against the first of them")
     compare.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="folder of a run")
-    compare.add_argument("--json", action="store_true")
+    compare.add_argument("--json", action="store_true", help="one JSON list")
+    compare.add_argument("--html", type=Path, metavar="FILE", help="also as a page")
+    compare.add_argument("--pictures", type=Path, metavar="DIR", help="of the page: where the images' ids are files")
     compare.set_defaults(run=_compare)
     report = commands.add_parser("report", help="draw a run's report again")
     report.add_argument("folder", type=Path, metavar="RUN", help="folder of a run")
@@ -48,6 +51,7 @@ def _parser() -> argparse.ArgumentParser:
 def _add_run(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", metavar="NAME", help="whose vectors (default: RADSEARCH_MODEL)")
     parser.add_argument("--protocol", choices=("denner2024", "leave-patient-out"), default="leave-patient-out")
+    parser.add_argument("--study", action="append", default=[], choices=tuple(STUDIES), help="also; may be repeated")
     parser.add_argument("--single-label", action="store_true", help="only images of one finding")
     parser.add_argument("--index", metavar="DIR|URL", help="folder or Qdrant server (default: RADSEARCH_INDEX)")
     parser.add_argument("--vectors", type=Path, metavar="FILE.npy", help="published embeddings instead of an index")
@@ -74,10 +78,14 @@ def _run(options: argparse.Namespace) -> int:
     figures = measure(collection, trial, device=settings.device, memory_mb=options.memory)
     folder = options.out or Path("evaluation-runs", f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{options.protocol}-{model}")
     rows = [*trial.queries, *trial.index]
-    around = Surroundings(seen_in_training(collection, rows, settings.settings_folder), recall)
+    asked = StudySettings(settings.device, options.memory)
+    studies = {name: STUDIES[name](collection, trial, asked) for name in dict.fromkeys(options.study)}
+    around = Surroundings(seen_in_training(collection, rows, settings.settings_folder), recall, studies)
     told = write_run(folder, collection, trial, figures, around)
     write_report(folder, options.pictures)
     print("\n".join(summary_lines(told)))  # noqa: T201 -- data goes to stdout
+    for name, found in studies.items():
+        print(f"{name}: {json.dumps(found)}")  # noqa: T201
     print(f"the run is in {folder}", file=sys.stderr)  # noqa: T201
     return 0
 
@@ -101,9 +109,13 @@ def _collection(options: argparse.Namespace, model: str) -> "tuple[Collection, f
 
 def _compare(options: argparse.Namespace) -> int:
     from evaluation.comparison import compare, comparison_lines
+    from evaluation.report import write_comparison
     from evaluation.runs import read_run
 
-    comparisons = compare([read_run(folder) for folder in options.runs])
+    runs = [read_run(folder) for folder in options.runs]
+    comparisons = compare(runs)
+    if options.html:
+        write_comparison(options.html, runs, comparisons, options.pictures)
     if options.json:
         print(json.dumps([asdict(one) for one in comparisons]))  # noqa: T201
         return 0

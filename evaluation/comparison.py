@@ -7,6 +7,7 @@ import numpy as np
 
 from evaluation.intervals import Difference, corrected, difference_of
 from evaluation.runs import Run
+from radsearch.commands import table
 from radsearch.errors import NothingToSearchError, SettingsError
 
 COMPARED = ("P@1", "P@10", "mAP@10")
@@ -69,7 +70,15 @@ def comparison_lines(comparison: Comparison) -> list[str]:
     ]
     if comparison.only:
         lines.append(f"  {comparison.only:,} queries are in one of the two runs only and were left out")
-    return lines
+    rows = class_rows(comparison)
+    return [*lines, *(f"  {line}" for line in table([("class", "queries", "mean", "won", "lost"), *rows]).split("\n"))]
+
+
+def class_rows(comparison: Comparison) -> list[tuple[str, ...]]:
+    """The win/loss table: class, queries, mean difference, queries that the second run won and lost."""
+    return [
+        (row.name, str(row.queries), f"{row.mean:+.4f}", str(row.won), str(row.lost)) for row in comparison.by_class
+    ]
 
 
 def _pair(first: Run, second: Run, metric: str, most_apart: int) -> Comparison:
@@ -98,9 +107,8 @@ def _pair(first: Run, second: Run, metric: str, most_apart: int) -> Comparison:
 
 
 def name_of(run: Run) -> str:
-    """What to call a run: its model, and its folder where that says more."""
-    model = str(run.metrics.get("model", {}).get("model", "?"))
-    return model if run.folder.name == model else f"{model} ({run.folder.name})"
+    """What to call a run: its model and its folder, which no other one has."""
+    return f"{run.metrics.get('model', {}).get('model', '?')} ({run.folder})"
 
 
 def _by_class(classes: Sequence[tuple[str, ...]], delta: "np.ndarray") -> list[ClassDifference]:

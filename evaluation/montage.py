@@ -35,6 +35,24 @@ def montage(run: Run, pictures: Path) -> str:
     return "".join(sections)
 
 
+def side_by_side(first: Run, second: Run, ids: Sequence[str], pictures: Path) -> str:
+    """Queries with their first neighbours by each of two runs.
+
+    Args:
+        first: whose ids are files.
+        second: a run over the same images.
+        ids: of the queries, which both runs have.
+        pictures: the folder that they are in.
+    """
+    thumbnail = _thumbnails(pictures)
+    rows = []
+    for run, name in ((first, "first"), (second, "second")):
+        places = {point: place for place, point in enumerate(run.ids)}
+        classes = dict(zip(run.ids, run.classes, strict=True))
+        rows.append([f"<div>{name}: {_row(run, places[point], classes, thumbnail)}</div>" for point in ids])
+    return "<hr>".join(f"{one}{other}" for one, other in zip(*rows, strict=True))
+
+
 def _of_different_classes(run: Run, order: Sequence[int]) -> list[int]:
     chosen: dict[tuple[str, ...], int] = {}
     for place in order:

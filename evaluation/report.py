@@ -1,5 +1,6 @@
 """A run as one HTML file that needs nothing else: tables, curves, bars, and pictures of the best and worst queries."""
 
+import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from html import escape
@@ -8,9 +9,10 @@ from typing import Any
 
 import numpy as np
 
+from evaluation.comparison import Comparison, class_rows, comparison_lines, name_of
 from evaluation.drawing import Bar, bars, curves, table
 from evaluation.intervals import interval_of
-from evaluation.montage import montage
+from evaluation.montage import montage, side_by_side
 from evaluation.runs import REPORT, Run, read_run
 from radsearch.errors import SettingsError
 
@@ -45,6 +47,32 @@ def write_report(folder: Path, pictures: Path | None = None) -> Path:
     return file
 
 
+def write_comparison(file: Path, runs: Sequence[Run], comparisons: Sequence[Comparison], pictures: Path | None) -> None:
+    """Draw comparisons into one HTML file; the queries that differ most as pictures, where their ids are files.
+
+    Raises:
+        SettingsError: it cannot be written.
+    """
+    by_name = {name_of(run): run for run in runs}
+    parts = ["<h1>Runs compared</h1>"]
+    for one in comparisons:
+        apart = [[point, f"{delta:+.3f}"] for point, delta in one.apart]
+        parts += [
+            f"<h2>{escape(one.metric)}: {escape(one.second)} less {escape(one.first)}</h2>",
+            f"<p>{'<br>'.join(escape(line) for line in comparison_lines(one)[:2])}</p>",
+            table(["class", "queries", "mean", "won", "lost"], class_rows(one)),
+            "<h3>The queries that differ most</h3>",
+            table(["query", "difference"], apart) if apart else "<p>None.</p>",
+        ]
+        if pictures is not None:
+            ids = [point for point, _ in one.apart]
+            parts.append(side_by_side(by_name[one.first], by_name[one.second], ids, pictures))
+    try:
+        file.write_text(_document("Runs compared", parts), encoding="utf-8")
+    except OSError as error:
+        raise SettingsError(f"the comparison {file} cannot be written ({error.strerror})") from error
+
+
 def page_of(run: Run, pictures: Path | None = None) -> str:
     """The page; every word that comes from data is escaped."""
     told = run.metrics
@@ -69,6 +97,10 @@ def page_of(run: Run, pictures: Path | None = None) -> str:
         _confusion(run),
         "<h2>What was left out</h2>",
         _left_out(told),
+        *(
+            f"<h2>Study: {escape(name)}</h2><pre>{escape(json.dumps(found, indent=1))}</pre>"
+            for name, found in told["studies"].items()
+        ),
         montage(run, pictures) if pictures is not None else "",
         "<h2>How it was measured</h2>",
         '<p class="note">The neighbours are exact.'
@@ -76,7 +108,11 @@ def page_of(run: Run, pictures: Path | None = None) -> str:
         + "</p>",
         _fields({**told["model"], "source": told["source"], "radsearch": told["version"], "made": told["made"]}),
     ]
-    head = f'<meta charset="utf-8"><title>{model}: {escape(told["protocol"])}</title><style>{_STYLE}</style>'
+    return _document(f"{model}: {escape(told['protocol'])}", parts)
+
+
+def _document(title: str, parts: Sequence[str]) -> str:
+    head = f'<meta charset="utf-8"><title>{title}</title><style>{_STYLE}</style>'
     return f'<!doctype html><html lang="en"><head>{head}</head><body>{"".join(parts)}</body></html>\n'
 
 

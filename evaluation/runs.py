@@ -3,7 +3,7 @@
 import csv
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -44,11 +44,12 @@ class Surroundings:
     """What is not of the figures themselves, and what a reader has to know beside them.
 
     contaminated: data sets that the model has seen in training; None where that is not known. index_recall: the part of
-    the truly ten nearest that the index's own search finds; None without an index.
+    the truly ten nearest that the index's own search finds; None without an index. studies: name -> what it found.
     """
 
     contaminated: Sequence[str] | None = None
     index_recall: float | None = None
+    studies: Mapping[str, Any] = field(default_factory=dict)
 
 
 def metrics_of(collection: Collection, trial: Trial, figures: Figures, around: Surroundings) -> dict[str, Any]:
@@ -80,6 +81,7 @@ def metrics_of(collection: Collection, trial: Trial, figures: Figures, around: S
         },
         "contaminated": None if around.contaminated is None else list(around.contaminated),
         "index_recall": {"recall@10": _rounded(around.index_recall)},
+        "studies": dict(around.studies),
         "source": collection.source,
         "version": __version__,
         "made": datetime.now(UTC).isoformat(timespec="seconds"),
