@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import re
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -49,7 +50,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _add_run(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--model", metavar="NAME", help="whose vectors (default: RADSEARCH_MODEL)")
+    parser.add_argument("--model", metavar="NAME", help="whose vectors (default: RADSEARCH_MODEL, or the file's name)")
     parser.add_argument("--protocol", choices=("denner2024", "leave-patient-out"), default="leave-patient-out")
     parser.add_argument("--study", action="append", default=[], choices=tuple(STUDIES), help="also; may be repeated")
     parser.add_argument("--single-label", action="store_true", help="only images of one finding")
@@ -70,13 +71,16 @@ def _run(options: argparse.Namespace) -> int:
     from evaluation.runs import Surroundings, summary_lines, write_run
 
     settings = load_settings()
-    model = options.model or settings.model
+    model = options.model or (settings.model if options.vectors is None else options.vectors.stem)
     if options.memory < 1:
         raise SettingsError("--memory is 1 or more")
+    if options.pictures and not options.pictures.is_dir():
+        raise SettingsError(f"--pictures {options.pictures} is no folder")
     collection, recall = _collection(options, model)
     trial = PROTOCOLS[options.protocol](collection, single_label=options.single_label)
     figures = measure(collection, trial, device=settings.device, memory_mb=options.memory)
-    folder = options.out or Path("evaluation-runs", f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{options.protocol}-{model}")
+    name = re.sub(r"[^\w.-]", "_", model).strip(".")
+    folder = options.out or Path("evaluation-runs", f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{options.protocol}-{name}")
     rows = [*trial.queries, *trial.index]
     asked = StudySettings(settings.device, options.memory)
     studies = {name: STUDIES[name](collection, trial, asked) for name in dict.fromkeys(options.study)}

@@ -1,6 +1,7 @@
 """The labelled vectors that an evaluation looks at: from an index, or from published embeddings and their manifest."""
 
 import csv
+import tokenize
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -88,17 +89,19 @@ def from_files(vectors: Path, manifest: Path, model: str) -> Collection:
     if len(images) != len(array):
         raise ManifestError(f"{manifest} has {len(images)} rows and {vectors} has {len(array)} vectors")
     described = {"model": model, "dimension": array.shape[1]}
-    return _ordered(images, np.array(array, np.float32), str(vectors), described)
+    return _ordered(images, np.array(array, np.float64), str(vectors), described)
 
 
 def _ordered(images: Sequence[Image], vectors: Vectors, source: str, model: Mapping[str, Any]) -> Collection:
-    lengths = np.linalg.norm(vectors, axis=1)
+    with np.errstate(over="ignore"):  # an endless length is counted
+        lengths = np.sqrt(np.einsum("ij,ij->i", vectors, vectors, dtype=np.float64))
     bad = int((~np.isfinite(lengths) | (lengths == 0)).sum())
     if bad:
         raise EmbeddingError(f"{bad} vectors of {source} are not finite or have no direction")
     order = sorted(range(len(images)), key=lambda row: images[row].id)
     unit = vectors[order]
     unit /= lengths[order, None]
+    unit = unit.astype(np.float32, copy=False)
     return Collection([images[row] for row in order], unit, source, model)
 
 
@@ -113,7 +116,7 @@ def _image_of(point: Stored) -> Image:
 def _read_array(file: Path) -> Vectors:
     try:
         array = np.lib.format.open_memmap(file, mode="r")  # never a pickle, never an archive
-    except (OSError, ValueError, EOFError) as error:
+    except (OSError, ValueError, EOFError, SyntaxError, tokenize.TokenError) as error:  # as numpy parses a header
         raise SettingsError(f"{file} cannot be read as an array of numbers (.npy)") from error
     if array.ndim != 2 or array.dtype.kind != "f" or 0 in array.shape:  # noqa: PLR2004 -- rows and columns
         raise SettingsError(f"{file} holds no (images, dimension) array of floating-point numbers")
@@ -128,11 +131,19 @@ def _read_manifest(file: Path) -> Iterator[Image]:
             missing = [name for name in wanted if name not in (rows.fieldnames or ())]
             if missing:
                 raise ManifestError(f"{file} has no column {', '.join(missing)}")
-            for row in rows:
-                known = {name: (value or "").strip() for name, value in row.items() if isinstance(name, str)}
+            taken: set[str] = set()
+            for number, row in enumerate(rows, 1):
+                if None in row or None in row.values():
+                    raise ManifestError(f"{file}: row {number} has another number of cells than the header")
+                known = {name: value.strip() for name, value in row.items()}
+                if not known["filepath"] or known["filepath"] in taken:
+                    raise ManifestError(f"{file}: row {number} names no file, or one that another row has")
+                taken.add(known["filepath"])
                 patient = next((known[name] for name in ("patient", *_WITHOUT_PATIENT) if known.get(name)), None)
                 findings = tuple(sorted({one.strip() for one in known["labels"].split(";")} - {""}))
                 facts = {name: known[name] for name in FACTS if known.get(name)}
+                if "modality" in facts:
+                    facts["modality"] = facts["modality"].upper()  # as an ingest takes it
                 yield Image(known["filepath"], patient or known["filepath"], findings, facts)
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise ManifestError(f"the manifest {file} cannot be read ({type(error).__name__})") from error

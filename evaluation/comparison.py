@@ -87,6 +87,8 @@ def _pair(first: Run, second: Run, metric: str, most_apart: int) -> Comparison:
     if not common or metric not in first.values or metric not in second.values:
         raise NothingToSearchError(f"{first.folder} and {second.folder} have no query with {metric} in common")
     here, there = (np.array(side) for side in zip(*common, strict=True))
+    if any(first.classes[here_] != second.classes[there_] for here_, there_ in common):
+        raise NothingToSearchError(f"{first.folder} and {second.folder} give the same queries other classes")
     before, after = first.values[metric][here], second.values[metric][there]
     try:
         difference = difference_of(before, after, [first.groups[place] for place in here])

@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from html import escape
 from pathlib import Path
 
+import numpy as np
 from PIL import Image as Picture
-from PIL import UnidentifiedImageError
 
 from evaluation.runs import Run
 
@@ -64,7 +64,7 @@ def _of_different_classes(run: Run, order: Sequence[int]) -> list[int]:
 
 def _row(run: Run, place: int, classes: Mapping[str, tuple[str, ...]], thumbnail: Callable[[str], str | None]) -> str:
     figures = [_figure(thumbnail(run.ids[place]), ", ".join(run.classes[place]), "")]
-    for near in run.facts["nearest"][place].split(";")[:_NEAREST]:
+    for near in run.nearest[place][:_NEAREST]:
         theirs = classes.get(near, ())
         verdict = "right" if set(theirs) & set(run.classes[place]) else "wrong" if theirs else ""
         figures.append(_figure(thumbnail(near), ", ".join(theirs), verdict))
@@ -76,17 +76,27 @@ def _figure(picture: str | None, words: str, verdict: str) -> str:
     return f"<figure>{image}<figcaption>{escape(words)}</figcaption></figure>"
 
 
+def _eight_bits(picture: Picture.Image) -> Picture.Image:
+    """Grey values of more than eight bits from their least to their greatest: Pillow would cut them off at 255."""
+    if picture.mode not in ("I", "F") and not picture.mode.startswith("I;"):
+        return picture.convert("RGB")
+    values = np.nan_to_num(np.asarray(picture, np.float64))
+    spread = values.max() - values.min()
+    grey = (values - values.min()) / (spread or 1.0) * 255
+    return Picture.fromarray(grey.astype(np.uint8)).convert("RGB")
+
+
 def _thumbnails(root: Path) -> Callable[[str], str | None]:
     inside = root.resolve()
 
     def thumbnail(name: str) -> str | None:
-        file = (inside / name).resolve()
-        if not file.is_relative_to(inside) or not file.is_file():
-            return None
         try:
+            file = (inside / name).resolve()
+            if not file.is_relative_to(inside) or not file.is_file():
+                return None
             with Picture.open(file) as picture:
-                small = picture.convert("RGB")
-        except (OSError, UnidentifiedImageError, Picture.DecompressionBombError):
+                small = _eight_bits(picture)
+        except (OSError, SyntaxError, ValueError, Picture.DecompressionBombError):  # as Pillow raises them
             return None
         small.thumbnail((_THUMBNAIL, _THUMBNAIL))
         content = io.BytesIO()

@@ -106,7 +106,7 @@ def _labels(
         for image in collection.images
     ]
     return {
-        level: [frozenset("/".join(path.split("/")[:depth]) for path in of_image) for of_image in paths]
+        level: [frozenset("/".join(path.split("/", 2)[:depth]) for path in of_image) for of_image in paths]
         for depth, level in enumerate(LEVELS, 1)
     }
 

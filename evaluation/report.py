@@ -192,8 +192,8 @@ def _confusion(run: Run) -> str:
     place_of = {point: place for place, point in enumerate(run.ids)}
     sites = [_site(name) for name in run.classes]
     counts: Counter[tuple[str, str]] = Counter()
-    for place, near in enumerate(run.facts["nearest"]):
-        first = near.split(";")[0]
+    for place, near in enumerate(run.nearest):
+        first = near[0] if near else None
         if first in place_of:
             counts[sites[place], sites[place_of[first]]] += 1
     if not counts:
@@ -204,4 +204,4 @@ def _confusion(run: Run) -> str:
 
 
 def _site(classes: Sequence[str]) -> str:
-    return classes[0].rpartition("/")[0]
+    return "/".join(classes[0].split("/", 2)[:2])  # a finding may have a slash in its name

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -19,6 +20,12 @@ from radsearch.errors import SettingsError
 
 METRICS, QUERIES, SUMMARY, REPORT = "metrics.json", "queries.csv", "summary.txt", "report.html"
 _DIGITS = 6
+_TOLD = (
+    "protocol", "model", "queries", "index", "dropped", "lost_classes", "classes", "shared_patients", "micro", "macro",
+    "chance", "interval", "levels", "leak", "by", "contaminated", "index_recall", "studies", "source", "version",
+    "made",
+)  # fmt: skip
+_TABLES = ("model", "dropped", "lost_classes", "chance", "interval", "levels", "by", "index_recall", "studies")
 _KNOWN = ("id", "group", "classes", "modality", "region", "dataset", "nearest")  # the others are metrics
 
 
@@ -27,7 +34,7 @@ class Run:
     """A run that was read back.
 
     metrics: the contract's object. ids: (queries,) of the queries. groups: (queries,) numbers that tell patients apart,
-    within this run. classes: of each query. values: metric -> (queries,). facts: column -> one word a query.
+    within this run. classes: of each query. values: metric -> (queries,). nearest: ids of its first neighbours.
     """
 
     folder: Path
@@ -36,7 +43,7 @@ class Run:
     groups: Sequence[str]
     classes: Sequence[tuple[str, ...]]
     values: Mapping[str, "np.ndarray"]
-    facts: Mapping[str, Sequence[str]]
+    nearest: Sequence[tuple[str, ...]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,18 +121,43 @@ def read_run(folder: Path) -> Run:
         SettingsError: there is none, or it is damaged.
     """
     try:
-        told = json.loads((folder / METRICS).read_text(encoding="utf-8"))
+        told = json.loads((folder / METRICS).read_text(encoding="utf-8"), parse_constant=_no_number)
         with (folder / QUERIES).open(encoding="utf-8", newline="") as stream:
             rows = list(csv.DictReader(stream))
-        columns = {name: [row[name] for row in rows] for name in rows[0]}
-        values = {name: np.array(columns[name], float) for name in columns if name not in _KNOWN}
-        classes = [tuple(words.split(";")) for words in columns["classes"]]
-        facts = {name: columns[name] for name in ("modality", "region", "dataset", "nearest")}
-        return Run(folder, told, columns["id"], columns["group"], classes, values, facts)
+        _check(told, rows)
     except OSError as error:
         raise SettingsError(f"{folder} holds no run of an evaluation ({error.strerror})") from error
-    except (ValueError, LookupError, TypeError) as error:
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError, csv.Error) as error:
         raise SettingsError(f"the run in {folder} is damaged ({type(error).__name__})") from error
+    columns = {name: [row[name] for row in rows] for name in rows[0]}
+    values = {name: np.array(columns[name], float) for name in columns if name not in _KNOWN}
+    classes = [tuple(json.loads(words)) for words in columns["classes"]]
+    nearest = [tuple(json.loads(words)) for words in columns["nearest"]]
+    return Run(folder, told, columns["id"], columns["group"], classes, values, nearest)
+
+
+def _check(told: Any, rows: Sequence[Mapping[str | None, Any]]) -> None:
+    """Raises ValueError, LookupError or TypeError where a run is not all there, or something else is."""
+    if len(rows) != told["queries"]:
+        raise ValueError("another number of queries")
+    metrics = list(told["micro"])
+    for row in rows:
+        if set(row) != {*_KNOWN, *metrics} or None in row.values():
+            raise ValueError("another number of cells")
+        if not all(0 <= float(row[name]) <= 1 for name in metrics):
+            raise ValueError("a value that is none")
+        if not all(isinstance(word, str) for name in ("classes", "nearest") for word in json.loads(row[name])):
+            raise ValueError("a word that is none")
+    if not all(math.isfinite(told[kind][name]) for kind in ("micro", "macro") for name in metrics):
+        raise ValueError("a figure that is none")
+    if missing := [name for name in _TOLD if name not in told]:
+        raise LookupError(missing[0])
+    if not all(isinstance(told[name], dict) for name in _TABLES):
+        raise TypeError("no table")
+
+
+def _no_number(constant: str) -> float:
+    raise ValueError(constant)
 
 
 def summary_lines(told: Mapping[str, Any]) -> list[str]:
@@ -168,9 +200,9 @@ def _write_queries(file: Path, collection: Collection, trial: Trial, figures: Fi
                 [
                     image.id,
                     groups.setdefault(image.patient, len(groups)),  # a manifest's patients have names of their own
-                    ";".join(sorted(trial.labels["label"][row])),
+                    json.dumps(sorted(trial.labels["label"][row])),
                     *(image.facts.get(name, "") for name in ("modality", "region", "dataset")),
-                    ";".join(near),
+                    json.dumps(near),
                     *(f"{of_query[place]:.9g}" for of_query in figures.values.values()),
                 ]
             )

@@ -131,3 +131,36 @@ def test_data_sets_that_a_model_was_trained_on_are_named(tmp_path: Path) -> None
     assert seen_in_training(held, [0, 1, 2], tmp_path) == ["RadImageNet", "radimagenet"]
     assert seen_in_training(held, [1], tmp_path) == []
     assert seen_in_training(of_model("their own", "nih14"), [0], tmp_path) is None
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        "d.png,,,CT,chest,mass, left,train,one",  # a comma that is not quoted
+        "d.png,,,CT",
+        ",,,CT,chest,mass,train,one",
+        "a.png,,,CT,chest,mass,train,one",
+    ],
+)
+def test_a_row_of_another_length_or_without_a_file_of_its_own_is_refused(files: tuple[Path, Path], row: str) -> None:
+    np.save(files[0], np.ones((4, 2)))
+    files[1].write_text(ROWS + row + "\n")
+    with pytest.raises(ManifestError, match="row 4"):
+        from_files(*files, "theirs")
+
+
+@pytest.mark.parametrize("array", [np.full((3, 4), 1e300), np.full((3, 4), 1e-30), np.full((3, 4), 1e25, np.float32)])
+def test_very_long_and_very_short_vectors_are_directions(files: tuple[Path, Path], array: "np.ndarray") -> None:
+    np.save(files[0], array)
+    if array[0, 0] > 1e200:
+        with pytest.raises(EmbeddingError, match="3 vectors of .* are not finite"):
+            from_files(*files, "theirs")
+    else:
+        np.testing.assert_allclose(from_files(*files, "theirs").vectors, 0.5, atol=1e-6)
+
+
+def test_an_array_with_a_damaged_header_is_refused(files: tuple[Path, Path]) -> None:
+    header = b"{'descr': '<,4', 'fortran_order': False, 'shape': (4, 3), }".ljust(117) + b"\n"
+    files[0].write_bytes(b"\x93NUMPY\x01\x00v\x00" + header + bytes(48))
+    with pytest.raises(SettingsError, match="cannot be read"):
+        from_files(*files, "theirs")

@@ -15,6 +15,7 @@ from PIL import Image as Picture
 from evaluation.collection import Collection, Image
 from evaluation.comparison import compare
 from evaluation.figures import measure
+from evaluation.montage import _thumbnails
 from evaluation.protocols import denner2024, leave_patient_out
 from evaluation.report import page_of, write_comparison, write_report
 from evaluation.runs import METRICS, REPORT, Run, Surroundings, read_run, write_run
@@ -377,3 +378,29 @@ def test_a_comparison_that_cannot_be_written_is_said(tmp_path: Path) -> None:
     run = write(tmp_path / "run")
     with pytest.raises(SettingsError, match="cannot be written"):
         write_comparison(tmp_path / "nowhere" / "page.html", [run, run], compare([run, run], ["P@1"]), None)
+
+
+def test_a_picture_of_sixteen_bits_keeps_its_greys(tmp_path: Path) -> None:
+    ramp = np.tile(np.linspace(0, 4095, 64).astype(np.uint16), (64, 1))
+    Picture.fromarray(ramp).save(tmp_path / "x.png")
+    shown = _thumbnails(tmp_path)("x.png")
+    assert shown is not None
+    with Picture.open(io.BytesIO(base64.b64decode(shown.split(",")[1]))) as picture:
+        row = np.asarray(picture)[10, :, 0].astype(int)
+    assert len(np.unique(row)) > 20
+    assert row[0] < 20
+    assert row[-1] > 235
+
+
+@pytest.mark.parametrize("name", ["a\0b.png", "a" * 300])
+def test_a_name_that_no_file_can_have_is_no_picture(tmp_path: Path, name: str) -> None:
+    assert _thumbnails(tmp_path)(name) is None
+
+
+def test_a_broken_picture_is_no_picture(tmp_path: Path) -> None:
+    Picture.fromarray(np.random.default_rng(0).integers(0, 255, (200, 200), np.uint8)).save(tmp_path / "x.png")
+    content = bytearray((tmp_path / "x.png").read_bytes())
+    for place in range(40, len(content), 7):
+        content[place] ^= 0x55
+    (tmp_path / "x.png").write_bytes(content)
+    assert _thumbnails(tmp_path)("x.png") is None

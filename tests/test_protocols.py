@@ -247,3 +247,13 @@ def test_computed_and_digital_radiographs_are_one_modality() -> None:
 def test_what_cannot_be_asked_is_said(images: list[Image], protocol: "type[Trial]", said: str) -> None:
     with pytest.raises(NothingToSearchError, match=said):
         protocol(collection(images, at(0, 10)))
+
+
+def test_a_finding_with_a_slash_keeps_its_whole_name() -> None:
+    held = collection(
+        [image(f"{number}", f"p{number // 2}", ("mass/nodule", "mass/cyst")[number % 2]) for number in range(8)],
+        at(*range(8)),
+    )
+    trial = leave_patient_out(held)
+    assert set().union(*trial.labels["label"]) == {"CT/chest/mass/nodule", "CT/chest/mass/cyst"}
+    assert set().union(*trial.labels["region"]) == {"CT/chest"}

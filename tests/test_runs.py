@@ -142,8 +142,8 @@ def test_a_value_that_is_no_number_is_never_written(made: tuple[Collection, Tria
 def test_queries_are_listed_with_their_neighbours_and_values(folder: Path) -> None:
     with (folder / QUERIES).open(encoding="utf-8", newline="") as stream:
         rows = list(csv.DictReader(stream))
-    assert {row["id"]: row["nearest"] for row in rows} == NEAREST
-    assert [row["classes"] for row in rows] == [HEAD, HEAD, HEAD, CHEST, CHEST]
+    assert {row["id"]: ";".join(json.loads(row["nearest"])) for row in rows} == NEAREST
+    assert [json.loads(row["classes"]) for row in rows] == [[HEAD], [HEAD], [HEAD], [CHEST], [CHEST]]
     assert [row["group"] for row in rows] == ["0", "0", "1", "2", "3"]
     assert [float(row["P@1"]) for row in rows] == [0, 0, 1, 1, 0]
     assert [float(row["MRR"]) for row in rows] == pytest.approx(RECIPROCAL, abs=1e-9)
@@ -164,8 +164,7 @@ def test_a_run_is_read_back_as_it_was_written(made: tuple[Collection, Trial, Fig
     assert list(run.ids) == [one.id for one in IMAGES]
     assert list(run.groups) == ["0", "0", "1", "2", "3"]
     assert list(run.classes) == [(HEAD,), (HEAD,), (HEAD,), (CHEST,), (CHEST,)]
-    assert run.facts["region"] == ["head", "head", "head", "chest", "chest"]
-    assert set(run.facts) == {"modality", "region", "dataset", "nearest"}
+    assert {name: ";".join(near) for name, near in zip(run.ids, run.nearest, strict=True)} == NEAREST
     assert list(run.values) == list(figures.values)
     for name, values in run.values.items():
         assert values.dtype == np.float64
@@ -255,3 +254,45 @@ def test_a_damaged_run_is_refused_in_one_line(folder: Path, damage: str) -> None
         read_run(folder)
     assert str(folder) in str(raised.value)
     assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda text: text[: len(text) // 2],
+        lambda text: "".join(text.splitlines(keepends=True)[:3]),
+        lambda text: text.replace(",1\r\n", ",inf\r\n", 1),
+        lambda text: text.replace(",1\r\n", ",7\r\n", 1),
+        lambda text: text.replace(",1\r\n", ",nan\r\n", 1),
+        lambda text: text.rstrip() + ",1,2\r\n",
+        lambda text: text + "x" * 200_000 + "\r\n",
+        lambda text: text.replace("P@10", "P@11"),
+    ],
+)
+def test_queries_that_are_not_all_there_are_refused(folder: Path, spoil: Callable[[str], str]) -> None:
+    file = folder / QUERIES
+    whole = file.read_bytes().decode()
+    assert spoil(whole) != whole
+    file.write_bytes(spoil(whole).encode())
+    with pytest.raises(SettingsError, match="is damaged"):
+        read_run(folder)
+
+
+@pytest.mark.parametrize("content", ["[]", "null", "{}", '{"model": "m"}', "[" * 100_000])
+def test_figures_of_another_form_are_refused(folder: Path, content: str) -> None:
+    (folder / METRICS).write_text(content)
+    with pytest.raises(SettingsError, match="is damaged"):
+        read_run(folder)
+
+
+@pytest.mark.parametrize(
+    "change", [{"queries": "5"}, {"model": "m"}, {"micro": {"P@1": None}}, {"by": []}, {"chance": 1}]
+)
+def test_figures_with_other_values_are_refused(folder: Path, change: dict[str, object]) -> None:
+    told = json.loads((folder / METRICS).read_text())
+    (folder / METRICS).write_text(json.dumps({**told, **change}))
+    with pytest.raises(SettingsError, match="is damaged"):
+        read_run(folder)
+    (folder / METRICS).write_text(json.dumps(told).replace('"P@1": ', '"P@1": NaN, "x": ', 1))
+    with pytest.raises(SettingsError, match="is damaged"):
+        read_run(folder)
