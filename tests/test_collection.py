@@ -149,11 +149,11 @@ def test_a_row_of_another_length_or_without_a_file_of_its_own_is_refused(files: 
         from_files(*files, "theirs")
 
 
-@pytest.mark.parametrize("array", [np.full((3, 4), 1e300), np.full((3, 4), 1e-30), np.full((3, 4), 1e25, np.float32)])
+@pytest.mark.parametrize("array", [np.full((3, 4), 1e300), np.full((3, 4), 1e-30), np.full((3, 4), np.float32(1e25))])
 def test_very_long_and_very_short_vectors_are_directions(files: tuple[Path, Path], array: "np.ndarray") -> None:
     np.save(files[0], array)
-    if array[0, 0] > 1e200:
-        with pytest.raises(EmbeddingError, match="3 vectors of .* are not finite"):
+    if array.dtype == np.float64 and array[0, 0] > 1:
+        with pytest.raises(EmbeddingError, match=r"3 vectors of .* are not finite"):
             from_files(*files, "theirs")
     else:
         np.testing.assert_allclose(from_files(*files, "theirs").vectors, 0.5, atol=1e-6)
