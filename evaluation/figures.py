@@ -25,9 +25,10 @@ class Figures:
 
     values: metric -> (queries,) of every query, at the level of whole label paths. summaries: the same, summed up.
     levels: level -> metric -> summary, P@k only. chance: what P@1 a random neighbour reaches. intervals: of the micro
-    means, patients drawn with replacement; none where all queries are one patient's. by: facet -> value -> summary of
-    P@1. leak: the micro means with the query's own patient allowed, None where the protocol allows him. positions:
-    (queries, 10) rows of the collection, -1 where there is no more. r_depth: R of R-precision is at most this.
+    means, patients drawn with replacement; none where all queries are one patient's. by: facet -> value -> number of
+    queries and summary of P@1. leak: the micro means with the query's own patient allowed, None where the protocol
+    allows him. positions: (queries, 10) rows of the collection, -1 where there is no more. r_depth: R of R-precision is
+    at most this.
     """
 
     values: Mapping[str, "np.ndarray"]
@@ -35,7 +36,7 @@ class Figures:
     levels: Mapping[Level, Mapping[str, Summary]]
     chance: float
     intervals: Mapping[str, Interval]
-    by: Mapping[str, Mapping[str, Summary]]
+    by: Mapping[str, Mapping[str, tuple[int, Summary]]]
     leak: Mapping[str, float] | None
     positions: "np.ndarray"
     r_depth: int
@@ -184,7 +185,7 @@ def _others(collection: Collection, trial: Trial) -> "np.ndarray":
 
 def _parts(
     collection: Collection, trial: Trial, values: "np.ndarray", classes: _Classes
-) -> dict[str, dict[str, Summary]]:
+) -> dict[str, dict[str, tuple[int, Summary]]]:
     """P@1 of the queries of each modality, region, data set, and of those that show something."""
     levels: dict[str, Callable[[int], Sequence[str]]] = {
         "modality": lambda row: sorted(trial.labels["modality"][row]),
@@ -192,13 +193,14 @@ def _parts(
         "dataset": lambda row: [collection.images[row].facts.get("dataset", "unknown")],
         "finding": lambda row: ["abnormal" if is_abnormal(trial.labels["label"][row]) else "no finding"],
     }
-    parts: dict[str, dict[str, Summary]] = {}
+    parts: dict[str, dict[str, tuple[int, Summary]]] = {}
     for facet, values_of in levels.items():
         of_query = [values_of(int(row)) for row in trial.queries]
         parts[facet] = {}
         for value in sorted({value for several in of_query for value in several}):
             members = np.array([value in several for several in of_query])
-            parts[facet][value] = summarise(values[members], classes.of_queries[members], names=classes.names)
+            summary = summarise(values[members], classes.of_queries[members], names=classes.names)
+            parts[facet][value] = int(members.sum()), summary
     return parts
 
 

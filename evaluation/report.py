@@ -118,8 +118,9 @@ def _document(title: str, parts: Sequence[str]) -> str:
 
 def _lead(told: Mapping[str, Any]) -> str:
     return (
-        f"<p>{told['queries']:,} queries of {told['classes']} classes against {told['index']:,} images. A random "
-        f"neighbour would reach P@1 {told['chance']['P@1']:.3f}. Micro: mean over queries; macro: mean over classes; "
+        f"<p>{told['queries']:,} queries of {escape(str(told['classes']))} classes against {told['index']:,} images. "
+        f"A random neighbour would reach P@1 {told['chance']['P@1']:.3f}. Micro: mean over queries; macro: mean over "
+        "classes; "
         "in brackets the 95 % interval, patients drawn with replacement.</p>"
     ) + _warnings(told)
 

@@ -83,7 +83,7 @@ def metrics_of(collection: Collection, trial: Trial, figures: Figures, around: S
         "leak": None if figures.leak is None else {name: _rounded(one) for name, one in figures.leak.items()},
         "r_precision_depth": figures.r_depth,
         "by": {
-            **{facet: {value: _part(one) for value, one in parts.items()} for facet, parts in figures.by.items()},
+            **{facet: {value: _part(*one) for value, one in parts.items()} for facet, parts in figures.by.items()},
             "label": {name: {"queries": one.queries, "P@1": _rounded(one.mean)} for name, one in of_labels.items()},
         },
         "contaminated": None if around.contaminated is None else list(around.contaminated),
@@ -208,8 +208,7 @@ def _write_queries(file: Path, collection: Collection, trial: Trial, figures: Fi
             )
 
 
-def _part(summary: Summary) -> dict[str, Any]:
-    queries = sum(one.queries for one in summary.per_class.values())
+def _part(queries: int, summary: Summary) -> dict[str, Any]:
     return {"queries": queries, "P@1": _rounded(summary.micro), "macro P@1": _rounded(summary.macro)}
 
 

@@ -404,3 +404,13 @@ def test_a_broken_picture_is_no_picture(tmp_path: Path) -> None:
         content[place] ^= 0x55
     (tmp_path / "x.png").write_bytes(content)
     assert _thumbnails(tmp_path)("x.png") is None
+
+
+def test_figures_that_are_no_figures_are_escaped(tmp_path: Path) -> None:
+    images = [Image(f"{n}", f"p{n}", ("a",), {"modality": "CT", "region": "chest"}) for n in range(3)]
+    collection = Collection(images, np.eye(3, dtype=np.float32), "here", {"model": "m"})
+    trial = leave_patient_out(collection)
+    write_run(tmp_path, collection, trial, measure(collection, trial, device="cpu"))
+    told = json.loads((tmp_path / METRICS).read_text())
+    (tmp_path / METRICS).write_text(json.dumps({**told, "classes": "<script>alert(1)</script>"}))
+    assert "<script>" not in write_report(tmp_path).read_text()

@@ -296,3 +296,13 @@ def test_figures_with_other_values_are_refused(folder: Path, change: dict[str, o
     (folder / METRICS).write_text(json.dumps(told).replace('"P@1": ', '"P@1": NaN, "x": ', 1))
     with pytest.raises(SettingsError, match="is damaged"):
         read_run(folder)
+
+
+def test_a_query_of_several_findings_counts_once_in_its_part() -> None:
+    images = [Image(f"{n}", f"p{n}", ("a", "b", "c"), {"modality": "CT", "region": "chest"}) for n in range(10)]
+    collection = Collection(images, np.eye(10, dtype=np.float32), "here", {"model": "m"})
+    trial = leave_patient_out(collection)
+    told = metrics_of(collection, trial, measure(collection, trial, device="cpu"), Surroundings())
+    assert (
+        told["queries"] == told["by"]["modality"]["CT"]["queries"] == told["by"]["dataset"]["unknown"]["queries"] == 10
+    )
