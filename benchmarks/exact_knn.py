@@ -12,12 +12,10 @@ and not in its seconds. Ours checks the vectors and sorts by scores in float64: 
 import argparse
 import importlib.metadata
 import importlib.util
-import os
-import platform
 import shlex
 import statistics
 import sys
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
@@ -26,6 +24,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
+from surroundings import memory_mb, surroundings, tell
 
 from evaluation.neighbours import nearest
 from radsearch.settings import usable_cores
@@ -118,7 +117,7 @@ def run(search: Callable[[], tuple[float, Positions]], measured: Measured) -> No
 
 
 def report(measured: dict[str, Measured], options: argparse.Namespace) -> None:
-    print(f"{date.today()}; {surroundings(measured)}.")  # noqa: DTZ011 -- the day where the machine stands
+    print(f"{date.today()}; {surroundings(['numpy', 'torch', *(['faiss-cpu'] if _PEER in measured else [])])}.")  # noqa: DTZ011 -- the day where the machine stands
     print(
         f"{options.queries:,} queries, {options.vectors:,} vectors of {options.dimension} numbers, the {options.depth} "
         f"nearest; {options.rounds} rounds in turn.\n"
@@ -149,25 +148,6 @@ def agreement(ours: Positions, theirs: Positions) -> None:
     orders, first = (ours == theirs).all(axis=1).mean(), (ours[:, 0] == theirs[:, 0]).mean()
     print(f"\nQueries with the same nearest {ours.shape[1]} as faiss: {sets:.5f}; in the same order: {orders:.5f}; ")
     print(f"with the same nearest one: {first:.5f}. faiss orders by products in float32.")
-
-
-def surroundings(sides: Collection[str]) -> str:
-    processors = [line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")]
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9
-    packages = ["numpy", "torch", *(["faiss-cpu"] if _PEER in sides else [])]
-    versions = ", ".join(f"{package} {importlib.metadata.version(package)}" for package in packages)
-    machine = f"{usable_cores()} cores of {processors[0].split(':')[1].strip()}, {memory:.0f} GB"
-    return f"{machine}; Python {platform.python_version()}, {versions}"
-
-
-def memory_mb(name: str) -> float:
-    """A line of /proc/self/status: VmRSS (resident) or VmHWM (its peak)."""
-    status = Path("/proc/self/status").read_text(encoding="ascii")
-    return int(status.split(f"{name}:")[1].split()[0]) * 1024 / 1e6
-
-
-def tell(words: str) -> None:
-    print(words, file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

@@ -14,8 +14,6 @@ import argparse
 import importlib.metadata
 import importlib.util
 import itertools
-import os
-import platform
 import shlex
 import sys
 import tempfile
@@ -33,8 +31,7 @@ import numpy as np
 from scale_data import ROWS, Points, Queries, make, real_vectors, recall, space_of
 from scale_peers import SIDES
 from scale_sides import THREADS, Clock, Side
-
-from radsearch.settings import usable_cores
+from surroundings import memory_mb, surroundings, tell
 
 _USUAL = [name for name in SIDES if not name.startswith("radsearch-")]  # without our own other ways to keep vectors
 _TUNING = 100  # queries before the timed ones
@@ -247,7 +244,7 @@ class Answering:
 
 
 def report(results: Sequence[Result], options: argparse.Namespace) -> None:
-    print(f"{date.today()}; {surroundings(options.sides)}.")  # noqa: DTZ011 -- the day where the machine stands
+    print(f"{date.today()}; {surroundings(['numpy', *(SIDES[name].package for name in options.sides)])}.")  # noqa: DTZ011 -- the day where the machine stands
     print(f"{options.points:,} points of {options.dimension} numbers; {options.queries} timed queries a row.\n")
     print(f"    .venv/bin/python {shlex.join(sys.argv)}\n")
     print(
@@ -281,25 +278,6 @@ def cell_of(answered: Answered) -> str:
     if answered.cut_short:
         remarks.append(f"{answered.asked} queries")
     return f"{figures} ({', '.join(remarks)})" if remarks else figures
-
-
-def surroundings(sides: Sequence[str]) -> str:
-    processors = [line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")]
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9
-    packages = dict.fromkeys(("numpy", *(SIDES[name].package for name in sides)))
-    versions = ", ".join(f"{package} {importlib.metadata.version(package)}" for package in packages)
-    machine = f"{usable_cores()} cores of {processors[0].split(':')[1].strip()}, {memory:.0f} GB"
-    return f"{machine}; Python {platform.python_version()}, {versions}"
-
-
-def memory_mb(name: str) -> float:
-    """A line of /proc/self/status: VmRSS (resident), VmHWM (its peak) or RssFile (the part that is mapped files)."""
-    status = Path("/proc/self/status").read_text(encoding="ascii")
-    return int(status.split(f"{name}:")[1].split()[0]) * 1024 / 1e6
-
-
-def tell(words: str) -> None:
-    print(words, file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
 import functools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, TypeVar
 
 from qdrant_client import QdrantClient, models
@@ -10,7 +10,8 @@ from qdrant_client import QdrantClient, models
 from radsearch.errors import IndexMissingError, IndexUnreachableError
 from radsearch.index.base import Index
 from radsearch.index.connection import connect
-from radsearch.index.effort import GRAPH_CANDIDATES, GRAPH_LINKS, SCANNED_KILOBYTES, Effort
+from radsearch.index.effort import Effort
+from radsearch.index.making import Cluster, make_collection
 from radsearch.index.patience import is_there_already, patiently
 from radsearch.index.records import (
     Found,
@@ -30,23 +31,9 @@ from radsearch.study import Fingerprint, SearchFilter
 _REQUEST_POINTS = 64  # a request stays below some MB: 64 points of 1,280 numbers are about 0.8 MB
 _PAGE = 1000
 _CARD_TRIES = 5
-_DATATYPES = {"float32": models.Datatype.FLOAT32, "float16": models.Datatype.FLOAT16}
 _FIELD_TYPES = {"keyword": models.PayloadSchemaType.KEYWORD, "integer": models.PayloadSchemaType.INTEGER}
 
 _Answer = TypeVar("_Answer")
-
-
-@dataclass(frozen=True, slots=True)
-class Cluster:
-    """How a new collection is spread over the nodes of a cluster; 0 leaves it to the server.
-
-    shards: parts that nodes hold and search side by side. replicas: copies of each. write_consistency: how many of
-    them must have stored a write before it counts.
-    """
-
-    shards: int = 0
-    replicas: int = 0
-    write_consistency: int = 0
 
 
 def open_server_index(
@@ -99,7 +86,7 @@ def open_collection(  # noqa: PLR0913 -- what a new collection needs, each by it
             raise IndexMissingError(f"the server at {location} has no collection {collection!r}")
         card = IndexCard(models={model.model: model for model in create_for}, storage=storage or Storage())
         try:
-            _make(client, collection, card, cluster or Cluster())
+            make_collection(client, collection, card, cluster or Cluster())
         except Exception as error:
             if not is_there_already(error):
                 raise
@@ -113,40 +100,6 @@ def open_collection(  # noqa: PLR0913 -- what a new collection needs, each by it
     if to_write and index.card.unsettled:
         index.settle()
     return index
-
-
-def _codes(storage: Storage) -> models.TurboQuantization | models.ScalarQuantization | None:
-    if storage.quantization == "turbo4":
-        bits = models.TurboQuantBitSize.BITS4
-        return models.TurboQuantization(turbo=models.TurboQuantQuantizationConfig(bits=bits, always_ram=True))
-    if storage.quantization == "int8":
-        scalar = models.ScalarQuantizationConfig(type=models.ScalarType.INT8, always_ram=True)
-        return models.ScalarQuantization(scalar=scalar)
-    return None
-
-
-def _make(client: QdrantClient, collection: str, card: IndexCard, cluster: Cluster) -> None:
-    codes = _codes(card.storage)
-    client.create_collection(
-        collection,
-        vectors_config={
-            name: models.VectorParams(
-                size=model.dimension,
-                distance=models.Distance.COSINE,
-                datatype=_DATATYPES[card.storage.datatype],
-                on_disk=codes is not None,
-            )
-            for name, model in card.models.items()
-        },
-        hnsw_config=models.HnswConfigDiff(
-            m=GRAPH_LINKS, ef_construct=GRAPH_CANDIDATES, full_scan_threshold=SCANNED_KILOBYTES
-        ),
-        quantization_config=codes,
-        shard_number=cluster.shards or None,
-        replication_factor=cluster.replicas or None,
-        write_consistency_factor=cluster.write_consistency or None,
-        metadata=card.as_json(),
-    )
 
 
 class ServerIndex(Index):
