@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import os
 import re
 import sys
 from collections.abc import Sequence
@@ -11,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from evaluation.studies import STUDIES, StudySettings
-from radsearch.errors import SettingsError, exit_code
+from radsearch.errors import RadSearchError, SettingsError, exit_code
 from radsearch.settings import load_settings
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ _RECALL_SAMPLES = 100
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; 0 done, 1 done with rows left out, 2 could not do it."""
+    """Run one command; 0 done, 1 done with rows or studies left out, 2 could not do it."""
     options = _parser().parse_args(arguments)
     return exit_code(lambda: int(options.run(options)))
 
@@ -64,34 +65,52 @@ def _add_run(parser: argparse.ArgumentParser) -> None:
 
 
 def _run(options: argparse.Namespace) -> int:
+    from evaluation.asking import trial_rows
     from evaluation.contamination import seen_in_training
     from evaluation.figures import measure
     from evaluation.protocols import PROTOCOLS
     from evaluation.report import write_report
-    from evaluation.runs import Surroundings, summary_lines, write_run
+    from evaluation.runs import Surroundings, add_study, summary_lines, write_run
 
     settings = load_settings()
     model = options.model or (settings.model if options.vectors is None else options.vectors.stem)
-    if options.memory < 1:
-        raise SettingsError("--memory is 1 or more")
-    if options.pictures and not options.pictures.is_dir():
-        raise SettingsError(f"--pictures {options.pictures} is no folder")
+    name = re.sub(r"[^\w.-]", "_", model).strip(".")
+    folder = options.out or Path("evaluation-runs", f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{options.protocol}-{name}")
+    _check(options, folder)
     collection, recall = _collection(options, model)
     trial = PROTOCOLS[options.protocol](collection, single_label=options.single_label)
     figures = measure(collection, trial, device=settings.device, memory_mb=options.memory)
-    name = re.sub(r"[^\w.-]", "_", model).strip(".")
-    folder = options.out or Path("evaluation-runs", f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{options.protocol}-{name}")
-    rows = [*trial.queries, *trial.index]
-    asked = StudySettings(settings.device, options.memory)
-    studies = {name: STUDIES[name](collection, trial, asked) for name in dict.fromkeys(options.study)}
-    around = Surroundings(seen_in_training(collection, rows, settings.settings_folder), recall, studies)
-    told = write_run(folder, collection, trial, figures, around)
-    write_report(folder, options.pictures)
+    training = seen_in_training(collection, trial_rows(trial).tolist(), settings.settings_folder)
+    told = write_run(folder, collection, trial, figures, Surroundings(training, recall))
     print("\n".join(summary_lines(told)))  # noqa: T201 -- data goes to stdout
-    for name, found in studies.items():
+    undone = 0
+    for name in dict.fromkeys(options.study):
+        try:
+            found = STUDIES[name](collection, trial, StudySettings(settings.device, options.memory))
+        except RadSearchError as error:
+            undone += 1
+            print(f"the study {name} could not be made: {error}", file=sys.stderr)  # noqa: T201
+            continue
+        add_study(folder, name, found)
         print(f"{name}: {json.dumps(found)}")  # noqa: T201
+    write_report(folder, options.pictures)
     print(f"the run is in {folder}", file=sys.stderr)  # noqa: T201
-    return 0
+    return 1 if undone else 0
+
+
+def _check(options: argparse.Namespace, folder: Path) -> None:
+    """What would be refused at the end is refused before hours of work."""
+    if options.memory < 1:
+        raise SettingsError("--memory is 1 or more")
+    _check_pictures(options)
+    there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
+        raise SettingsError(f"the run cannot be written to {folder}: {there} is no folder to write to")
+
+
+def _check_pictures(options: argparse.Namespace) -> None:
+    if options.pictures and not options.pictures.is_dir():
+        raise SettingsError(f"--pictures {options.pictures} is no folder")
 
 
 def _collection(options: argparse.Namespace, model: str) -> "tuple[Collection, float | None]":
@@ -116,6 +135,7 @@ def _compare(options: argparse.Namespace) -> int:
     from evaluation.report import write_comparison
     from evaluation.runs import read_run
 
+    _check_pictures(options)
     runs = [read_run(folder) for folder in options.runs]
     comparisons = compare(runs)
     if options.html:
@@ -131,6 +151,7 @@ def _compare(options: argparse.Namespace) -> int:
 def _report(options: argparse.Namespace) -> int:
     from evaluation.report import write_report
 
+    _check_pictures(options)
     print(write_report(options.folder, options.pictures))  # noqa: T201
     return 0
 

@@ -1,7 +1,6 @@
 """The labelled vectors that an evaluation looks at: from an index, or from published embeddings and their manifest."""
 
-import csv
-import tokenize
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,20 +8,26 @@ from typing import Any
 
 import numpy as np
 
+from evaluation.arrays import NO_ARRAY
 from radsearch.errors import EmbeddingError, ManifestError, SettingsError
-from radsearch.index import Index, Stored
-from radsearch.study import Labels, Vectors
+from radsearch.index import Index
+from radsearch.index.schema import facts_of
+from radsearch.reading.manifest import read_rows
+from radsearch.study import Facts, Labels, Vectors
 
 FACTS = ("dataset", "split", "modality", "region", "view", "sex", "manufacturer")
-_WITHOUT_PATIENT = ("study", "instance")  # what tells images apart of whom no patient is known
+_LABELS = ("modality", "region")
+_PEOPLE = ("patient", "study", "instance")  # the first that is known tells one person's images from another's
+_BLOCK_ROWS = 4096
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Image:
     """What is known of one image but its vector.
 
-    id: of the point, or the manifest's file name. findings: sorted, each once. patient: a pseudonym, or the manifest's
-    own word; where none is known the study's, else the image's own, so that nobody is matched with himself.
+    id: of the point, or the manifest's file name. findings: sorted, each once. patient: `patient:` and a pseudonym, or
+    the manifest's data set and word; where none is known `study:` and the study's, else `instance:` and the file's,
+    else `image:` and the image's own, so that nobody is matched with himself and no study with a patient of its number.
     facts: dataset, split, modality, region, view, sex, manufacturer, as far as known.
     """
 
@@ -66,7 +71,7 @@ def from_index(index: Index, model: str) -> Collection:
         for point in page:
             if model in point.vectors and len(images) < len(vectors):
                 vectors[len(images)] = point.vectors[model]
-                images.append(_image_of(point))
+                images.append(_image(point.id, facts_of(point.payload)))
     described = {name: getattr(fingerprint, name) for name in fingerprint.__slots__}
     return _ordered(images, vectors[: len(images)], index.location, described)
 
@@ -76,12 +81,12 @@ def from_files(vectors: Path, manifest: Path, model: str) -> Collection:
 
     Args:
         vectors: an `.npy` file of (images, dimension) numbers; they are brought to unit length.
-        manifest: a CSV file with the columns of an ingest's manifest.
+        manifest: a CSV file, as an ingest takes it; here every row has to be usable and to name a file of its own.
         model: what to call them.
 
     Raises:
         SettingsError: the array cannot be read or has another form.
-        ManifestError: the manifest cannot be used, or has another number of rows.
+        ManifestError: the manifest or one of its rows cannot be used, or it has another number of rows.
         EmbeddingError: a vector is not finite or has no direction.
     """
     array = _read_array(vectors)
@@ -89,34 +94,44 @@ def from_files(vectors: Path, manifest: Path, model: str) -> Collection:
     if len(images) != len(array):
         raise ManifestError(f"{manifest} has {len(images)} rows and {vectors} has {len(array)} vectors")
     described = {"model": model, "dimension": array.shape[1]}
-    return _ordered(images, np.array(array, np.float64), str(vectors), described)
+    return _ordered(images, array, str(vectors), described)
 
 
 def _ordered(images: Sequence[Image], vectors: Vectors, source: str, model: Mapping[str, Any]) -> Collection:
-    with np.errstate(over="ignore"):  # an endless length is counted
-        lengths = np.sqrt(np.einsum("ij,ij->i", vectors, vectors, dtype=np.float64))
-    bad = int((~np.isfinite(lengths) | (lengths == 0)).sum())
+    """Bring the vectors to unit length and into the order of the ids, some thousand at a time: they may be gigabytes.
+
+    Where they are in that order already, as an index gives them, they are changed in place.
+    """
+    order = sorted(range(len(images)), key=lambda row: images[row].id)
+    places = np.empty(len(images), np.intp)
+    places[order] = np.arange(len(images))
+    in_place = vectors.flags.writeable and vectors.dtype == np.float32 and order == list(range(len(images)))
+    unit = vectors if in_place else np.empty(vectors.shape, np.float32)
+    bad = 0
+    for start in range(0, len(images), _BLOCK_ROWS):
+        some = slice(start, start + _BLOCK_ROWS)
+        with np.errstate(over="ignore", divide="ignore", invalid="ignore"):  # what is endless or zero is counted
+            block = vectors[some].astype(np.float64)
+            lengths = np.sqrt(np.einsum("ij,ij->i", block, block))
+            bad += int((~np.isfinite(lengths) | (lengths == 0)).sum())
+            unit[places[some]] = block / lengths[:, None]
     if bad:
         raise EmbeddingError(f"{bad} vectors of {source} are not finite or have no direction")
-    order = sorted(range(len(images)), key=lambda row: images[row].id)
-    unit = vectors[order]
-    unit /= lengths[order, None]
-    unit = unit.astype(np.float32, copy=False)
     return Collection([images[row] for row in order], unit, source, model)
 
 
-def _image_of(point: Stored) -> Image:
-    payload = point.payload
-    stated = [payload.get(name) for name in ("patient", *_WITHOUT_PATIENT)]
-    facts = {name: str(payload[name]) for name in FACTS if payload.get(name) is not None}
-    findings = tuple(sorted(set(payload.get("pathology", ()))))
-    return Image(point.id, next((str(one) for one in stated if one), point.id), findings, facts)
+def _image(name: str, facts: Facts) -> Image:
+    labels = facts.labels
+    stated = [(one, getattr(labels if one in _LABELS else facts, one) or facts.extra.get(one)) for one in FACTS]
+    kind = next((kind for kind in _PEOPLE if getattr(facts, kind)), None)
+    patient = f"{kind}:{getattr(facts, kind)}" if kind else f"image:{name}"
+    return Image(name, patient, tuple(sorted(set(labels.pathology))), {one: str(said) for one, said in stated if said})
 
 
 def _read_array(file: Path) -> Vectors:
     try:
         array = np.lib.format.open_memmap(file, mode="r")  # never a pickle, never an archive
-    except (OSError, ValueError, EOFError, SyntaxError, tokenize.TokenError) as error:  # as numpy parses a header
+    except NO_ARRAY as error:
         raise SettingsError(f"{file} cannot be read as an array of numbers (.npy)") from error
     if array.ndim != 2 or array.dtype.kind != "f" or 0 in array.shape:  # noqa: PLR2004 -- rows and columns
         raise SettingsError(f"{file} holds no (images, dimension) array of floating-point numbers")
@@ -124,26 +139,17 @@ def _read_array(file: Path) -> Vectors:
 
 
 def _read_manifest(file: Path) -> Iterator[Image]:
-    wanted = ("filepath", "modality", "region", "labels")
-    try:
-        with file.open(encoding="utf-8-sig", newline="") as stream:
-            rows = csv.DictReader(stream)
-            missing = [name for name in wanted if name not in (rows.fieldnames or ())]
-            if missing:
-                raise ManifestError(f"{file} has no column {', '.join(missing)}")
-            taken: set[str] = set()
-            for number, row in enumerate(rows, 1):
-                if None in row or None in row.values():
-                    raise ManifestError(f"{file}: row {number} has another number of cells than the header")
-                known = {name: value.strip() for name, value in row.items()}
-                if not known["filepath"] or known["filepath"] in taken:
-                    raise ManifestError(f"{file}: row {number} names no file, or one that another row has")
-                taken.add(known["filepath"])
-                patient = next((known[name] for name in ("patient", *_WITHOUT_PATIENT) if known.get(name)), None)
-                findings = tuple(sorted({one.strip() for one in known["labels"].split(";")} - {""}))
-                facts = {name: known[name] for name in FACTS if known.get(name)}
-                if "modality" in facts:
-                    facts["modality"] = facts["modality"].upper()  # as an ingest takes it
-                yield Image(known["filepath"], patient or known["filepath"], findings, facts)
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise ManifestError(f"the manifest {file} cannot be read ({type(error).__name__})") from error
+    taken: set[str] = set()
+    for number, row in enumerate(read_rows(file, _own_words, dataset=None, split=None), 1):
+        if row.reason is not None:
+            column = f", column {row.column}" if row.column else ""
+            raise ManifestError(f"{file}: row {number}{column}: {row.reason}")
+        path = os.path.normpath(row.filepath)
+        if path in taken:
+            raise ManifestError(f"{file}: row {number}, column filepath: it names the file of another row")
+        taken.add(path)
+        yield _image(row.filepath, row.facts)
+
+
+def _own_words(_kind: str, dataset: str, value: str) -> str:
+    return f"{dataset!r}:{value!r}"

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from evaluation.checks import Values
 from evaluation.intervals import Difference, corrected, difference_of
 from evaluation.runs import Run
 from radsearch.commands import table
@@ -30,7 +31,8 @@ class Comparison:
 
     metric: that was compared. common: queries that both have. only: queries of one of them alone. difference: second
     less first, its p corrected for the number of tests (Holm). by_class: classes, from the greatest loss to the
-    greatest gain. apart: ids of the queries on which they differ most, with the difference.
+    greatest gain. apart: ids of the queries on which they differ most, with the difference. same_index: whether both
+    searched the same images with the same classes.
     """
 
     first: str
@@ -41,37 +43,47 @@ class Comparison:
     difference: Difference
     by_class: Sequence[ClassDifference]
     apart: Sequence[tuple[str, float]]
+    same_index: bool
 
 
 def compare(runs: Sequence[Run], metrics: Sequence[str] = COMPARED, *, most_apart: int = 10) -> list[Comparison]:
     """Each run against the first one, by each metric.
 
     Raises:
-        SettingsError: fewer than two runs, or runs of other protocols.
+        SettingsError: fewer than two runs, or runs of other protocols, or of one finding beside several.
         NothingToSearchError: two runs have no query in common, or only those of one patient.
     """
     if len(runs) < 2:  # noqa: PLR2004 -- one and another
         raise SettingsError("a comparison needs two runs or more")
-    protocols = {run.metrics.get("protocol") for run in runs}
+    protocols = {run.metrics["protocol"] for run in runs}
     if len(protocols) > 1:
-        raise SettingsError(f"the runs are of several protocols: {', '.join(sorted(map(str, protocols)))}")
+        raise SettingsError(f"the runs are of several protocols: {', '.join(sorted(protocols))}")
+    if len({run.metrics["single_label"] for run in runs}) > 1:
+        raise SettingsError("the runs are of several protocols: only some of them leave images of several findings out")
     pairs = [_pair(runs[0], run, metric, most_apart) for run in runs[1:] for metric in metrics]
     p_values = corrected([pair.difference.p for pair in pairs])
     return [replace(pair, difference=replace(pair.difference, p=p)) for pair, p in zip(pairs, p_values, strict=True)]
 
 
 def comparison_lines(comparison: Comparison) -> list[str]:
-    """A comparison in plain text."""
+    """A comparison in plain text, with its table of classes."""
+    rows = table([("class", "queries", "mean", "won", "lost"), *class_rows(comparison)])
+    return [*headlines(comparison), *(f"  {line}" for line in rows.split("\n"))]
+
+
+def headlines(comparison: Comparison) -> list[str]:
+    """The difference, and what a reader has to know of it."""
     one = comparison.difference
     interval = f"[{one.interval.low:+.4f}, {one.interval.high:+.4f}]"
     lines = [
         f"{comparison.metric}: {comparison.second} less {comparison.first}: {one.mean:+.4f} {interval}",
         f"  p = {one.p:.4f} (permutation of patients, corrected), {comparison.common:,} queries",
     ]
+    if not comparison.same_index:
+        lines.append("  THEY SEARCHED OTHER IMAGES, or other classes: the difference is not of the models alone")
     if comparison.only:
         lines.append(f"  {comparison.only:,} queries are in one of the two runs only and were left out")
-    rows = class_rows(comparison)
-    return [*lines, *(f"  {line}" for line in table([("class", "queries", "mean", "won", "lost"), *rows]).split("\n"))]
+    return lines
 
 
 def class_rows(comparison: Comparison) -> list[tuple[str, ...]]:
@@ -105,15 +117,16 @@ def _pair(first: Run, second: Run, metric: str, most_apart: int) -> Comparison:
         difference,
         _by_class([first.classes[place] for place in here], delta),
         [(first.ids[here[place]], float(delta[place])) for place in order if delta[place]],
+        first.metrics["index_state"] == second.metrics["index_state"],
     )
 
 
 def name_of(run: Run) -> str:
     """What to call a run: its model and its folder, which no other one has."""
-    return f"{run.metrics.get('model', {}).get('model', '?')} ({run.folder})"
+    return f"{run.metrics['model'].get('model', '?')} ({run.folder})"
 
 
-def _by_class(classes: Sequence[tuple[str, ...]], delta: "np.ndarray") -> list[ClassDifference]:
+def _by_class(classes: Sequence[tuple[str, ...]], delta: Values) -> list[ClassDifference]:
     rows = []
     for name in sorted({name for several in classes for name in several}):
         of_class = delta[[name in several for several in classes]]

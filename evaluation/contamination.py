@@ -1,35 +1,59 @@
 """Which of the data sets under evaluation a model has seen in training: its figures on them are too good."""
 
+import re
+from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from evaluation.collection import Collection
 from radsearch.errors import RadSearchError
 from radsearch.models import find_model
 
-# The names that our readers and manifests give, and those that the table of models uses.
-_NAMES = {
-    "nih14": "NIH ChestX-ray14",
-    "chexpert": "CheXpert",
-    "mimic-cxr-jpg": "MIMIC-CXR",
-    "radimagenet": "RadImageNet",
-}
+# Names of one data set, lower case and without signs: of our readers, of manifests, and of the table of models.
+_SAME = (
+    frozenset({"nih", "nih14", "nihcxr14", "nihchestxray14", "chestxray8", "chestxray14", "chestmnist"}),
+    frozenset({"chexpert", "chexpertv10", "chexpertv10small", "chexpertplus"}),
+    frozenset({"mimic", "mimiccxr", "mimiccxrjpg"}),
+    frozenset({"radimagenet", "radiologyai"}),
+    frozenset({"padchest", "bimcvpadchest"}),
+)
+_INCOMPLETE = "and others"  # in a model's row
 
 
-def seen_in_training(collection: Collection, rows: Sequence[int], settings_folder: Path) -> list[str] | None:
-    """Names of data sets of these images that the model's row lists as its training data.
+@dataclass(frozen=True, slots=True)
+class Training:
+    """What is known of a model's training and the images of an evaluation.
+
+    seen: data sets of these images that it was trained on, sorted; None where nothing is known of its training.
+    unknown: images of which it is not known: they state no data set, or the model's row does not list all of its own.
+    """
+
+    seen: Sequence[str] | None = None
+    unknown: int = 0
+
+
+def seen_in_training(collection: Collection, rows: Sequence[int], settings_folder: Path) -> Training:
+    """What of these images the model's row in the table of models lists as its training data.
 
     Args:
         collection: the images.
         rows: those that are evaluated.
         settings_folder: where a table of the user's own models may be.
-
-    Returns:
-        None where no table knows the model, as for embeddings that were published.
     """
     try:
         trained_on = find_model(str(collection.model.get("model")), settings_folder).trained_on
     except RadSearchError:
-        return None
-    held = {collection.images[row].facts.get("dataset", "") for row in rows}
-    return sorted(name for name in held if name and (name in trained_on or _NAMES.get(name.lower()) in trained_on))
+        trained_on = ()  # of published embeddings no table need know
+    if not trained_on:
+        return Training(None, len(rows))
+    own = frozenset().union(*(_names_of(name) for name in trained_on))
+    held = Counter(collection.images[row].facts.get("dataset", "") for row in rows)
+    seen = sorted(name for name in held if _names_of(name) & own)
+    others = {name: number for name, number in held.items() if name not in seen}
+    return Training(seen, sum(others.values()) if _INCOMPLETE in trained_on else others.get("", 0))
+
+
+def _names_of(dataset: str) -> frozenset[str]:
+    plain = re.sub(r"[\W_]", "", dataset.lower())
+    return next((names for names in _SAME if plain in names), frozenset({plain} - {""}))

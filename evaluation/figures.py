@@ -1,22 +1,30 @@
 """A protocol's trial measured: neighbours, the metrics of every query, and what they come to."""
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from evaluation import metrics
+from evaluation.asking import Rows, first_neighbours, trial_rows
+from evaluation.checks import Flags, Gains, Values
 from evaluation.collection import Collection
-from evaluation.intervals import Interval, interval_of
-from evaluation.metrics import Summary, summarise
-from evaluation.neighbours import nearest
+from evaluation.intervals import Interval, intervals_of
+from evaluation.labels import label_overlap, majority_vote, share_label
 from evaluation.protocols import LEVELS, NO_FINDING, Level, Trial, available
+from evaluation.studies.settings import StudySettings
+from evaluation.summary import Summary, summarise
 
 CUTS = (1, 3, 5, 10)
 _DEPTH = 10
-_DEEPEST = 1000  # R-precision looks at R neighbours, but at no more than so many
+_DEEPEST = 500  # R-precision looks at R neighbours, but at no more than so many
 _VOTES = 5
+_ORDER = (
+    *(f"P@{k}" for k in CUTS), *(f"plain P@{k}" for k in CUTS[1:]), "R-precision", f"mAP@{_DEPTH}", f"nDCG@{_DEPTH}",
+    f"mMV@{_VOTES}", "MRR",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -24,132 +32,151 @@ class Figures:
     """What a trial came to.
 
     values: metric -> (queries,) of every query, at the level of whole label paths. summaries: the same, summed up.
-    levels: level -> metric -> summary, P@k only. chance: what P@1 a random neighbour reaches. intervals: of the micro
-    means, patients drawn with replacement; none where all queries are one patient's. by: facet -> value -> number of
-    queries and summary of P@1. leak: the micro means with the query's own patient allowed, None where the protocol
-    allows him. positions: (queries, 10) rows of the collection, -1 where there is no more. r_depth: R of R-precision is
-    at most this.
+    levels: level -> metric -> summary, P@k only. chance: what P@1 a random neighbour reaches. intervals: of the
+    micro means, patients drawn with replacement; none where all queries are one patient's. by: facet -> value ->
+    number of queries and summary of P@1. same_finding: class -> the part of its queries whose first neighbour has
+    that very class (of queries of several classes P@1 counts any that is shared). leak: the micro means with the
+    query's own patient allowed, None where the protocol allows him. positions: (queries, 10) rows of the
+    collection, -1 where there is no more. r_depth: R of R-precision is at most this.
     """
 
-    values: Mapping[str, "np.ndarray"]
+    values: Mapping[str, Values]
     summaries: Mapping[str, Summary]
     levels: Mapping[Level, Mapping[str, Summary]]
     chance: float
     intervals: Mapping[str, Interval]
     by: Mapping[str, Mapping[str, tuple[int, Summary]]]
+    same_finding: Mapping[str, float]
     leak: Mapping[str, float] | None
-    positions: "np.ndarray"
+    positions: Rows
     r_depth: int
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Classes:
-    """Of one level: (queries, classes) and (index, classes) membership, and the classes' names."""
+    """The classes of one level, by combination, of which there are few beside the images.
 
-    of_queries: "np.ndarray"
-    of_index: "np.ndarray"
+    combinations: (images,) places in `members`, -1 of an image that the trial does not know. members: (combinations,
+    classes) membership. names: of the classes.
+    """
+
+    combinations: NDArray[np.int64]
+    members: Flags
     names: Sequence[str]
+
+    def of(self, rows: Rows) -> Flags:
+        """(rows, classes) membership of images."""
+        return self.members[self.combinations[rows]]
+
+    def near(self, found: Rows) -> Rows:
+        """The combinations of neighbours; -1 where there is none."""
+        return np.where(found < 0, -1, self.combinations[found])
 
 
 def measure(collection: Collection, trial: Trial, *, device: str = "auto", memory_mb: int = 512) -> Figures:
     """Search exactly, and work the figures out.
 
+    Beside the vectors it holds some numbers a query for each metric and class, and `memory_mb` for the block at work.
+
     Args:
         collection: the images.
         trial: what a protocol makes of them.
         device: for the search; "auto" takes a GPU where there is one.
-        memory_mb: bound of the search's memory.
+        memory_mb: bound of the search's memory, in 10**6 bytes.
     """
-    reachable = available(trial, collection, "label")
-    r_depth = int(min(reachable.max(), _DEEPEST))
-    found = _neighbours(collection, trial, max(_DEPTH, r_depth), device, memory_mb)
+    settings = StudySettings(device, memory_mb)
     by_level = {level: _classes(trial, level) for level in LEVELS}
-    values = _values(collection, trial, by_level["label"], found, r_depth)
-    classes = by_level["label"]
-    summaries = {
-        name: summarise(of_query, classes.of_queries, names=classes.names) for name, of_query in values.items()
-    }
-    patients = [collection.images[row].patient for row in trial.queries]
-    intervals = {name: interval_of(of_query, patients) for name, of_query in values.items()}
+    reachable = {level: available(trial, collection, level) for level in LEVELS}
+    r_depth = int(min(reachable["label"].max(), _DEEPEST))
+    ideal = _ideal(collection, trial)
+    positions = np.full((len(trial.queries), _DEPTH), -1, np.int64)
+    values: dict[str, Values] = {}
+    of_levels: dict[Level, dict[str, Values]] = {level: {} for level in LEVELS}
+    start = 0
+    for rows, found in first_neighbours(collection, trial, max(_DEPTH, r_depth), settings):
+        block = slice(start, start := start + len(rows))
+        near = positions[block] = found[:, :_DEPTH]
+        classes = by_level["label"]
+        of_block = _values(classes, rows, near, reachable["label"][block], ideal[block])
+        deep = share_label(classes.of(rows), classes.members, neighbours=classes.near(found))
+        of_block["R-precision"] = metrics.capped_precision(deep, reachable["label"][block], k=r_depth)
+        _fill(values, of_block, block, len(positions))
+        for level in LEVELS:
+            precisions = _precisions(by_level[level], rows, near, reachable[level][block])
+            _fill(of_levels[level], precisions, block, len(positions))
+    members = {level: by_level[level].of(trial.queries) for level in LEVELS}
+    names = by_level["label"].names
     return Figures(
-        values=values,
-        summaries=summaries,
+        values={name: values[name] for name in _ORDER},
+        summaries={name: summarise(values[name], members["label"], names=names) for name in _ORDER},
         levels={
             level: {
-                f"P@{k}": summarise(of_level, by_level[level].of_queries, names=by_level[level].names)
-                for k, of_level in _precisions(trial, collection, level, by_level[level], found).items()
+                name: summarise(of_level, members[level], names=by_level[level].names)
+                for name, of_level in of_levels[level].items()
             }
             for level in LEVELS
         },
-        chance=float((reachable / _others(collection, trial)).mean()),
-        intervals={name: interval for name, interval in intervals.items() if interval is not None},
-        by=_parts(collection, trial, values["P@1"], classes),
-        leak=_leak(collection, trial, device, memory_mb),
-        positions=np.where(found[:, :_DEPTH] < 0, -1, trial.index[found[:, :_DEPTH]]),
+        chance=float((reachable["label"] / _others(collection, trial)).mean()),
+        intervals=intervals_of(
+            {name: values[name] for name in _ORDER}, [collection.images[row].patient for row in trial.queries]
+        ),
+        by=_parts(collection, trial, values["P@1"], members["label"], names),
+        same_finding=_same_finding(by_level["label"], trial, positions[:, 0]),
+        leak=_leak(collection, trial, by_level["label"], values, settings),
+        positions=positions,
         r_depth=r_depth,
     )
 
 
-def _neighbours(collection: Collection, trial: Trial, depth: int, device: str, memory_mb: int) -> "np.ndarray":
-    """(queries, depth) positions in the trial's index, -1 where there is no more."""
-    codes = np.unique(np.array([image.patient for image in collection.images]), return_inverse=True)[1]
-    own = np.full(len(trial.queries), -1, np.int64)
-    places = np.searchsorted(trial.index, trial.queries).clip(max=len(trial.index) - 1)
-    own = np.where(trial.index[places] == trial.queries, places, -1)
-    groups = {} if trial.own_patient else {"query_groups": codes[trial.queries], "index_groups": codes[trial.index]}
-    found = nearest(
-        collection.vectors[trial.queries],
-        collection.vectors[trial.index],
-        min(depth, len(trial.index)),
-        query_positions=own,
-        device=device,
-        memory_mb=memory_mb,
-        **groups,
-    )
-    missing = depth - found.positions.shape[1]
-    return np.pad(found.positions, ((0, 0), (0, max(0, missing))), constant_values=-1)
-
-
 def _classes(trial: Trial, level: Level) -> _Classes:
     labels = trial.labels[level]
-    names = sorted({name for row in (*trial.queries, *trial.index) for name in labels[row]})
+    combinations = np.full(len(labels), -1, np.int64)
+    known: dict[frozenset[str], int] = {}
+    for row in trial_rows(trial).tolist():
+        combinations[row] = known.setdefault(labels[row], len(known))
+    names = sorted(frozenset().union(*known))
     column = {name: place for place, name in enumerate(names)}
-    tables = []
-    for rows in (trial.queries, trial.index):
-        table = np.zeros((len(rows), len(names)), bool)
-        for place, row in enumerate(rows):
-            table[place, [column[name] for name in labels[row]]] = True
-        tables.append(table)
-    return _Classes(tables[0], tables[1], names)
+    members = np.zeros((len(known), len(names)), bool)
+    for several, place in known.items():
+        members[place, [column[name] for name in several]] = True
+    return _Classes(combinations, members, names)
 
 
-def _values(
-    collection: Collection, trial: Trial, classes: _Classes, found: "np.ndarray", r_depth: int
-) -> dict[str, "np.ndarray"]:
-    reachable = available(trial, collection, "label")
-    near = found[:, :_DEPTH]
-    hits = metrics.share_label(classes.of_queries, classes.of_index, neighbours=found)
-    gains = metrics.label_overlap(classes.of_queries, classes.of_index, neighbours=near)
-    values = {f"P@{k}": metrics.capped_precision(hits[:, :_DEPTH], reachable, k=k) for k in CUTS}
-    values |= {f"plain P@{k}": metrics.precision(hits[:, :_DEPTH], k=k) for k in CUTS[1:]}
-    values["R-precision"] = metrics.capped_precision(hits, reachable, k=r_depth)
-    values[f"mAP@{_DEPTH}"] = metrics.average_precision(hits[:, :_DEPTH], reachable, k=_DEPTH)
-    ideal = _ideal(collection, trial)
+def _fill(table: dict[str, Values], of_block: Mapping[str, Values], block: slice, queries: int) -> None:
+    for name, part in of_block.items():
+        table.setdefault(name, np.empty(queries))[block] = part
+
+
+def _values(classes: _Classes, rows: Rows, near: Rows, reachable: Rows, ideal: Gains) -> dict[str, Values]:
+    """Every metric but the R-precision, of a block of queries."""
+    of_queries, neighbours = classes.of(rows), classes.near(near)
+    hits = share_label(of_queries, classes.members, neighbours=neighbours)
+    gains = label_overlap(of_queries, classes.members, neighbours=neighbours)
+    values = _precisions(classes, rows, near, reachable)
+    values |= {f"plain P@{k}": metrics.precision(hits, k=k) for k in CUTS[1:]}
+    values[f"mAP@{_DEPTH}"] = metrics.average_precision(hits, reachable, k=_DEPTH)
     values[f"nDCG@{_DEPTH}"] = metrics.ndcg(gains, ideal, k=_DEPTH)
-    values[f"mMV@{_VOTES}"] = metrics.majority_vote(classes.of_queries, classes.of_index, neighbours=near, k=_VOTES)
-    values["MRR"] = metrics.reciprocal_rank(hits[:, :_DEPTH])
+    values[f"mMV@{_VOTES}"] = majority_vote(of_queries, classes.members, neighbours=neighbours, k=_VOTES)
+    values["MRR"] = metrics.reciprocal_rank(hits)
     return values
 
 
-def _precisions(
-    trial: Trial, collection: Collection, level: Level, classes: _Classes, found: "np.ndarray"
-) -> dict[int, "np.ndarray"]:
-    hits = metrics.share_label(classes.of_queries, classes.of_index, neighbours=found[:, :_DEPTH])
-    reachable = available(trial, collection, level)
-    return {k: metrics.capped_precision(hits, reachable, k=k) for k in CUTS}
+def _precisions(classes: _Classes, rows: Rows, near: Rows, reachable: Rows) -> dict[str, Values]:
+    hits = share_label(classes.of(rows), classes.members, neighbours=classes.near(near))
+    return {f"P@{k}": metrics.capped_precision(hits, reachable, k=k) for k in CUTS}
 
 
-def _ideal(collection: Collection, trial: Trial) -> "np.ndarray":
+def _same_finding(classes: _Classes, trial: Trial, first: Rows) -> dict[str, float]:
+    """By class of queries, how many of their first neighbours have that very class."""
+    of_queries = classes.of(trial.queries)
+    of_first = of_queries & classes.of(first) & (first >= 0)[:, None]
+    counts = np.count_nonzero(of_queries, axis=0)
+    hits = np.count_nonzero(of_first, axis=0)
+    of_class = zip(classes.names, hits.tolist(), counts.tolist(), strict=True)
+    return {name: hit / count for name, hit, count in of_class if count}
+
+
+def _ideal(collection: Collection, trial: Trial) -> Gains:
     """(queries, 10) the greatest overlaps of labels that each query could meet, falling."""
     labels = trial.labels["label"]
     combinations = Counter(labels[row] for row in trial.index)
@@ -175,7 +202,7 @@ def _ideal(collection: Collection, trial: Trial) -> "np.ndarray":
     return ideal
 
 
-def _others(collection: Collection, trial: Trial) -> "np.ndarray":
+def _others(collection: Collection, trial: Trial) -> Rows:
     """(queries,) how many images of the index a query could meet at all."""
     if trial.own_patient:
         return np.full(len(trial.queries), len(trial.index))
@@ -184,39 +211,51 @@ def _others(collection: Collection, trial: Trial) -> "np.ndarray":
 
 
 def _parts(
-    collection: Collection, trial: Trial, values: "np.ndarray", classes: _Classes
+    collection: Collection, trial: Trial, values: Values, of_queries: Flags, names: Sequence[str]
 ) -> dict[str, dict[str, tuple[int, Summary]]]:
     """P@1 of the queries of each modality, region, data set, and of those that show something."""
-    levels: dict[str, Callable[[int], Sequence[str]]] = {
-        "modality": lambda row: sorted(trial.labels["modality"][row]),
-        "region": lambda row: sorted(trial.labels["region"][row]),
+    facets: dict[str, Callable[[int], Iterable[str]]] = {
+        "modality": lambda row: trial.labels["modality"][row],
+        "region": lambda row: trial.labels["region"][row],
         "dataset": lambda row: [collection.images[row].facts.get("dataset", "unknown")],
-        "finding": lambda row: ["abnormal" if is_abnormal(trial.labels["label"][row]) else "no finding"],
+        "finding": lambda row: ["abnormal" if _is_abnormal(trial.labels["label"][row]) else "no finding"],
     }
     parts: dict[str, dict[str, tuple[int, Summary]]] = {}
-    for facet, values_of in levels.items():
-        of_query = [values_of(int(row)) for row in trial.queries]
-        parts[facet] = {}
-        for value in sorted({value for several in of_query for value in several}):
-            members = np.array([value in several for several in of_query])
-            summary = summarise(values[members], classes.of_queries[members], names=classes.names)
-            parts[facet][value] = int(members.sum()), summary
+    for facet, values_of in facets.items():
+        places: dict[str, list[int]] = {}
+        for place, row in enumerate(trial.queries.tolist()):
+            for value in values_of(row):
+                places.setdefault(value, []).append(place)
+        parts[facet] = {
+            value: (len(of_value), summarise(values[of_value], of_queries[of_value], names=names))
+            for value, of_value in sorted(places.items())
+        }
     return parts
 
 
-def is_abnormal(paths: frozenset[str]) -> bool:
-    """Whether one of the label paths says another finding than that there is none."""
-    return any(path.rsplit("/", 1)[-1].lower() not in NO_FINDING for path in paths)
+def _is_abnormal(paths: frozenset[str]) -> bool:
+    """Whether one of the label paths says another finding than that there is none; a finding may have a slash."""
+    return any(path.split("/", 2)[2].lower() not in NO_FINDING for path in paths)
 
 
-def _leak(collection: Collection, trial: Trial, device: str, memory_mb: int) -> dict[str, float] | None:
-    """The same precisions where a query may meet other images of its own patient."""
+def _leak(
+    collection: Collection, trial: Trial, classes: _Classes, values: Mapping[str, Values], settings: StudySettings
+) -> dict[str, float] | None:
+    """The same precisions where a query may meet other images of its own patient.
+
+    Only those of whom the index has another image are asked again: the others find the same.
+    """
     if trial.own_patient:
         return None
-    open_trial = replace(trial, own_patient=True)
-    found = _neighbours(collection, open_trial, _DEPTH, device, memory_mb)
-    classes = _classes(trial, "label")
-    hits = metrics.share_label(classes.of_queries, classes.of_index, neighbours=found)
-    # A query is among the index itself and is not met: it does not count as available.
-    reachable = available(open_trial, collection, "label") - 1
-    return {f"P@{k}": float(metrics.capped_precision(hits, reachable, k=k).mean()) for k in CUTS}
+    of_patient = Counter(collection.images[row].patient for row in trial.index.tolist())
+    again = np.array([of_patient[collection.images[row].patient] > 1 for row in trial.queries.tolist()])
+    leaked = {f"P@{k}": values[f"P@{k}"].copy() for k in CUTS}
+    if again.any():
+        asked = replace(trial, own_patient=True, queries=trial.queries[again])
+        # A query is in the index itself and is not met: it does not count as available.
+        reachable = available(asked, collection, "label") - 1
+        blocks = list(first_neighbours(collection, asked, _DEPTH, settings))
+        found = np.concatenate([near for _, near in blocks])
+        for name, of_name in _precisions(classes, asked.queries, found, reachable).items():
+            leaked[name][again] = of_name
+    return {name: float(of_name.mean()) for name, of_name in leaked.items()}

@@ -1,13 +1,16 @@
 """How sure a mean over queries is: patients are drawn again, as the images of one are not independent."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
+
+from evaluation.checks import Values
 
 _DRAWS = 1000
 _PERMUTATIONS = 10_000
-_BLOCK = 250  # draws at a time: memory stays below draws x patients of eight bytes
+_AT_ONCE = 2**22  # swaps of a patient at a time: numbers of eight bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,25 +34,33 @@ class Difference:
     p: float
 
 
-def interval_of(values: "np.ndarray", patients: Sequence[str], *, seed: int = 0) -> Interval | None:
-    """The interval of the mean over queries.
+def intervals_of(values: Mapping[str, Values], patients: Sequence[str], *, seed: int = 0) -> dict[str, Interval]:
+    """The intervals of the means over queries; the same patients are drawn for every metric.
 
     Args:
-        values: (queries,) a metric of each.
+        values: metric -> (queries,) of each.
         patients: (queries,) whose they are.
         seed: of the draws.
 
     Returns:
-        None where all are one patient's: nothing can be said.
+        By metric; empty where all queries are one patient's, as nothing can be said.
     """
-    sums, counts = _by_patient(values, patients)
-    if len(sums) < 2:  # noqa: PLR2004 -- one patient drawn again is always himself
-        return None
-    means = _drawn_means(sums, counts, seed)
-    return Interval(*(float(one) for one in np.percentile(means, [2.5, 97.5])))
+    codes = np.unique(np.asarray(patients), return_inverse=True)[1]
+    counts = np.bincount(codes).astype(float)
+    if len(counts) < 2:  # noqa: PLR2004 -- one patient drawn again is always himself
+        return {}
+    sums = np.stack([np.bincount(codes, weights=of_query) for of_query in values.values()], axis=1)
+    means = np.stack([(drawn @ sums) / (drawn @ counts) for drawn in _draws(len(counts), seed)])
+    bounds = np.percentile(means, [2.5, 97.5], axis=0)
+    return {name: Interval(float(low), float(high)) for name, (low, high) in zip(values, bounds.T, strict=True)}
 
 
-def difference_of(first: "np.ndarray", second: "np.ndarray", patients: Sequence[str], *, seed: int = 0) -> Difference:
+def interval_of(values: Values, patients: Sequence[str], *, seed: int = 0) -> Interval | None:
+    """The interval of one metric's mean over queries; None where all are one patient's."""
+    return intervals_of({"": values}, patients, seed=seed).get("")
+
+
+def difference_of(first: Values, second: Values, patients: Sequence[str], *, seed: int = 0) -> Difference:
     """The paired difference of two runs over the same queries.
 
     Args:
@@ -67,12 +78,12 @@ def difference_of(first: "np.ndarray", second: "np.ndarray", patients: Sequence[
     interval = interval_of(delta, patients, seed=seed)
     if interval is None:
         raise ValueError("a difference needs queries of two patients or more")
-    sums, _ = _by_patient(delta, patients)
+    sums = np.bincount(np.unique(np.asarray(patients), return_inverse=True)[1], weights=delta)
     observed = abs(float(sums.sum()))
     random = np.random.default_rng(seed)
-    extreme = 0
-    for start in range(0, _PERMUTATIONS, _BLOCK):
-        signs = random.integers(0, 2, (min(_BLOCK, _PERMUTATIONS - start), len(sums)), np.int8) * 2 - 1
+    extreme, step = 0, max(1, _AT_ONCE // len(sums))
+    for start in range(0, _PERMUTATIONS, step):
+        signs = random.integers(0, 2, (min(step, _PERMUTATIONS - start), len(sums)), np.int8) * 2 - 1
         extreme += int((np.abs(signs @ sums) >= observed - 1e-9 * max(1.0, observed)).sum())
     return Difference(float(delta.mean()), interval, (extreme + 1) / (_PERMUTATIONS + 1))
 
@@ -88,17 +99,8 @@ def corrected(p_values: Sequence[float]) -> list[float]:
     return adjusted
 
 
-def _by_patient(values: "np.ndarray", patients: Sequence[str]) -> tuple["np.ndarray", "np.ndarray"]:
-    """(patients,) sums and numbers of queries."""
-    _, codes = np.unique(np.asarray(patients), return_inverse=True)
-    return np.bincount(codes, weights=values), np.bincount(codes).astype(float)
-
-
-def _drawn_means(sums: "np.ndarray", counts: "np.ndarray", seed: int) -> "np.ndarray":
+def _draws(people: int, seed: int) -> Iterator[NDArray[np.float64]]:
+    """How often each patient is drawn, of as many draws with replacement as there are patients."""
     random = np.random.default_rng(seed)
-    people = len(sums)
-    means = []
-    for start in range(0, _DRAWS, _BLOCK):
-        drawn = random.multinomial(people, np.full(people, 1 / people), size=min(_BLOCK, _DRAWS - start))
-        means.append((drawn @ sums) / (drawn @ counts))
-    return np.concatenate(means)
+    for _ in range(_DRAWS):
+        yield np.bincount(random.integers(people, size=people), minlength=people).astype(float)

@@ -2,7 +2,7 @@
 
 import base64
 import io
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from html import escape
 from pathlib import Path
 
@@ -12,8 +12,7 @@ from PIL import Image as Picture
 from evaluation.runs import Run
 
 _MONTAGES = 6  # queries, the best and the worst
-_NEAREST = 5
-_THUMBNAIL = 96
+_THUMBNAIL = 144
 
 
 def montage(run: Run, pictures: Path) -> str:
@@ -27,10 +26,9 @@ def montage(run: Run, pictures: Path) -> str:
     worst = _of_different_classes(run, order)
     best = _of_different_classes(run, order[::-1])
     thumbnail = _thumbnails(pictures)
-    classes = dict(zip(run.ids, run.classes, strict=True))
     sections = []
     for heading, places in (("Best queries", best), ("Worst queries", worst)):
-        rows = "".join(f"<div>{_row(run, place, classes, thumbnail)}</div>" for place in places)
+        rows = "".join(f"<div>{_row(run, place, thumbnail)}</div>" for place in places)
         sections.append(f"<h2>{heading}</h2>{rows}")
     return "".join(sections)
 
@@ -48,8 +46,7 @@ def side_by_side(first: Run, second: Run, ids: Sequence[str], pictures: Path) ->
     rows = []
     for run, name in ((first, "first"), (second, "second")):
         places = {point: place for place, point in enumerate(run.ids)}
-        classes = dict(zip(run.ids, run.classes, strict=True))
-        rows.append([f"<div>{name}: {_row(run, places[point], classes, thumbnail)}</div>" for point in ids])
+        rows.append([f"<div>{name}: {_row(run, places[point], thumbnail)}</div>" for point in ids])
     return "<hr>".join(f"{one}{other}" for one, other in zip(*rows, strict=True))
 
 
@@ -62,11 +59,10 @@ def _of_different_classes(run: Run, order: Sequence[int]) -> list[int]:
     return list(chosen.values())
 
 
-def _row(run: Run, place: int, classes: Mapping[str, tuple[str, ...]], thumbnail: Callable[[str], str | None]) -> str:
+def _row(run: Run, place: int, thumbnail: Callable[[str], str | None]) -> str:
     figures = [_figure(thumbnail(run.ids[place]), ", ".join(run.classes[place]), "")]
-    for near in run.nearest[place][:_NEAREST]:
-        theirs = classes.get(near, ())
-        verdict = "right" if set(theirs) & set(run.classes[place]) else "wrong" if theirs else ""
+    for near, theirs in zip(run.nearest[place], run.found[place], strict=False):  # of the first few only
+        verdict = "right" if set(theirs) & set(run.classes[place]) else "wrong"
         figures.append(_figure(thumbnail(near), ", ".join(theirs), verdict))
     return "".join(figures)
 

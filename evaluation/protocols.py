@@ -17,7 +17,7 @@ from radsearch.errors import NothingToSearchError
 Level = Literal["modality", "region", "label"]
 LEVELS: tuple[Level, ...] = ("modality", "region", "label")
 NO_FINDING = ("no finding", "normal")
-_NOT_A_FINDING = "Support Devices"  # dropped by the paper's code before images are counted as single-label
+_NOT_A_FINDING = "support devices"  # dropped by the paper's code before images are counted as single-label
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -27,7 +27,8 @@ class Trial:
     queries: (m,) rows of the collection. index: (n,) rows of the collection, rising. own_patient: whether a query's
         patient may be among its neighbours. labels: by level, for every image of the collection the classes it has.
     dropped: reason -> number of images that are no queries, or in nothing at all. lost: class -> its dropped queries.
-    shared_patients: patients with images among both, where they may meet.
+    shared_patients: patients with images among both, where they may meet. single_label: images of several findings are
+    left out.
     """
 
     protocol: str
@@ -38,6 +39,7 @@ class Trial:
     dropped: Mapping[str, int] = field(default_factory=dict)
     lost: Mapping[str, int] = field(default_factory=dict)
     shared_patients: int = 0
+    single_label: bool = False
 
 
 def denner2024(collection: Collection, *, single_label: bool = True) -> Trial:
@@ -51,7 +53,7 @@ def denner2024(collection: Collection, *, single_label: bool = True) -> Trial:
         NothingToSearchError: there are no such splits, or no query has its class in the index.
     """
     del single_label
-    labels = _labels(collection, lambda image: tuple(one for one in image.findings if one != _NOT_A_FINDING))
+    labels = _labels(collection, lambda image: tuple(one for one in image.findings if one.lower() != _NOT_A_FINDING))
     dropped: Counter[str] = Counter()
     single = _kept(collection, labels, dropped, single=True)
     splits = [collection.images[row].facts.get("split") for row in single]
@@ -65,7 +67,9 @@ def denner2024(collection: Collection, *, single_label: bool = True) -> Trial:
         )
     patients = {collection.images[row].patient for row in index}
     shared = len(patients & {collection.images[row].patient for row in queries})
-    trial = Trial("denner2024", _rows(queries), _rows(index), True, labels, dropped, shared_patients=shared)
+    trial = Trial(
+        "denner2024", _rows(queries), _rows(index), True, labels, dropped, shared_patients=shared, single_label=True
+    )
     return _answerable(trial, collection)
 
 
@@ -84,7 +88,7 @@ def leave_patient_out(collection: Collection, *, single_label: bool = False) -> 
     rows = _kept(collection, labels, dropped, single=single_label)
     if len({collection.images[row].patient for row in rows}) < 2:  # noqa: PLR2004 -- one to ask, one to be found
         raise NothingToSearchError(f"{collection.source} has labelled images of fewer than two patients")
-    trial = Trial("leave-patient-out", _rows(rows), _rows(rows), False, labels, dropped)
+    trial = Trial("leave-patient-out", _rows(rows), _rows(rows), False, labels, dropped, single_label=single_label)
     return _answerable(trial, collection)
 
 

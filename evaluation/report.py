@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from evaluation.comparison import Comparison, class_rows, comparison_lines, name_of
+from evaluation.comparison import Comparison, class_rows, headlines, name_of
 from evaluation.drawing import Bar, bars, curves, table
 from evaluation.intervals import interval_of
 from evaluation.montage import montage, side_by_side
-from evaluation.runs import REPORT, Run, read_run
+from evaluation.runs import REPORT, Run, read_run, unknown_training
 from radsearch.errors import SettingsError
 
 _STYLE = """
@@ -22,8 +22,8 @@ h1 { font-size: 1.5rem } h2 { font-size: 1.15rem; margin-top: 2.2rem }
 table { border-collapse: collapse; margin: .6rem 0 } th, td { padding: .15rem .8rem .15rem 0; text-align: right }
 th { border-bottom: 1px solid #999; font-weight: 600 } th:first-child, td:first-child { text-align: left }
 .note { color: #555 } .wrong { outline: 3px solid #c0392b } .right { outline: 3px solid #27864b }
-figure { display: inline-block; margin: 4px; width: 96px; vertical-align: top; font-size: 11px }
-figcaption { overflow-wrap: anywhere } img { width: 96px; height: 96px; object-fit: contain; background: #000 }
+figure { display: inline-block; margin: 4px; width: 144px; vertical-align: top; font-size: 13px; line-height: 1.3 }
+figcaption { overflow-wrap: anywhere } img { width: 144px; height: 144px; object-fit: contain; background: #000 }
 svg text { font: 12px system-ui, sans-serif }
 """
 
@@ -56,13 +56,14 @@ def write_comparison(file: Path, runs: Sequence[Run], comparisons: Sequence[Comp
     by_name = {name_of(run): run for run in runs}
     parts = ["<h1>Runs compared</h1>"]
     for one in comparisons:
-        apart = [[point, f"{delta:+.3f}"] for point, delta in one.apart]
+        number = {point: place for place, point in enumerate(by_name[one.first].ids, 1)}  # an id may be a file's name
+        apart = [[f"row {number[point]:,}", f"{delta:+.3f}"] for point, delta in one.apart]
         parts += [
             f"<h2>{escape(one.metric)}: {escape(one.second)} less {escape(one.first)}</h2>",
-            f"<p>{'<br>'.join(escape(line) for line in comparison_lines(one)[:2])}</p>",
+            f"<p>{'<br>'.join(escape(line) for line in headlines(one))}</p>",
             table(["class", "queries", "mean", "won", "lost"], class_rows(one)),
             "<h3>The queries that differ most</h3>",
-            table(["query", "difference"], apart) if apart else "<p>None.</p>",
+            table(["query in queries.csv of the first run", "difference"], apart) if apart else "<p>None.</p>",
         ]
         if pictures is not None:
             ids = [point for point, _ in one.apart]
@@ -87,12 +88,13 @@ def page_of(run: Run, pictures: Path | None = None) -> str:
         "<h2>Anatomy and finding</h2>",
         _levels(told),
         *(
-            f"<h2>By {escape(facet)}</h2>{__parts_table(told['by'][facet])}"
+            f"<h2>By {escape(facet)}</h2>{_parts_table(told['by'][facet])}"
             for facet in told["by"]
             if facet != "label" and len(told["by"][facet]) > 1
         ),
         "<h2>By class, P@1</h2>",
         bars(_class_bars(run), "P@1 by class"),
+        _same_finding(told),
         "<h2>Where the nearest neighbour is from</h2>",
         _confusion(run),
         "<h2>What was left out</h2>",
@@ -129,6 +131,8 @@ def _warnings(told: Mapping[str, Any]) -> str:
     words = []
     if told["contaminated"]:
         words.append(f"The model was trained on {', '.join(told['contaminated'])}: its figures there are too good.")
+    if unknown := unknown_training(told):
+        words.append(f"{unknown[0].upper()}{unknown[1:]}.")
     if told["shared_patients"]:
         words.append(f"{told['shared_patients']:,} patients have images among the queries and in the index.")
     return "".join(f"<p><strong>{escape(one)}</strong></p>" for one in words)
@@ -159,7 +163,7 @@ def _levels(told: Mapping[str, Any]) -> str:
     return table(["", *told["levels"]["label"], "macro P@1"], rows)
 
 
-def __parts_table(parts: Mapping[str, Mapping[str, float]]) -> str:
+def _parts_table(parts: Mapping[str, Mapping[str, float]]) -> str:
     rows = [
         [value, f"{one['queries']:,}", f"{one['P@1']:.3f}", f"{one['macro P@1']:.3f}"] for value, one in parts.items()
     ]
@@ -188,17 +192,24 @@ def _class_bars(run: Run) -> list[Bar]:
     return rows
 
 
+def _same_finding(told: Mapping[str, Any]) -> str:
+    """Of queries of several findings, what of a class's precision is the class itself."""
+    rows = [
+        [name, f"{one['queries']:,}", f"{one['P@1']:.3f}", f"{one['same finding']:.3f}"]
+        for name, one in told["by"]["label"].items()
+        if one["P@1"] != one["same finding"]
+    ]
+    if not rows:
+        return ""
+    words = "A hit shares any of a query's findings. So often the first neighbour has the very finding of the row:"
+    return f'<p class="note">{words}</p>' + table(["", "queries", "P@1", "same finding"], rows)
+
+
 def _confusion(run: Run) -> str:
-    """Queries by modality and region against those of their first neighbour, as far as it is a query itself."""
-    place_of = {point: place for place, point in enumerate(run.ids)}
-    sites = [_site(name) for name in run.classes]
-    counts: Counter[tuple[str, str]] = Counter()
-    for place, near in enumerate(run.nearest):
-        first = near[0] if near else None
-        if first in place_of:
-            counts[sites[place], sites[place_of[first]]] += 1
-    if not counts:
-        return '<p class="note">The neighbours are of another split than the queries: not drawn.</p>'
+    """Queries by modality and region against those of their first neighbour."""
+    counts = Counter(
+        (_site(classes), _site(found[0])) for classes, found in zip(run.classes, run.found, strict=True) if found
+    )
     names = sorted({name for pair in counts for name in pair})
     rows = [[name, *(f"{counts[name, other] or '·'}" for other in names)] for name in names]
     return table(["query \\ first neighbour", *names], rows)

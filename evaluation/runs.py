@@ -1,8 +1,9 @@
 """A run as it lies on the disk: `metrics.json` of the contract, every query's values as CSV, a summary, the report."""
 
 import csv
+import hashlib
 import json
-import math
+from array import array
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -12,21 +13,19 @@ from typing import Any
 import numpy as np
 
 from evaluation.collection import Collection
+from evaluation.contamination import Training
+from evaluation.contract import check_metrics
 from evaluation.figures import Figures
-from evaluation.metrics import Summary
 from evaluation.protocols import Trial
+from evaluation.summary import Summary
 from radsearch import __version__
 from radsearch.errors import SettingsError
 
 METRICS, QUERIES, SUMMARY, REPORT = "metrics.json", "queries.csv", "summary.txt", "report.html"
 _DIGITS = 6
-_TOLD = (
-    "protocol", "model", "queries", "index", "dropped", "lost_classes", "classes", "shared_patients", "micro", "macro",
-    "chance", "interval", "levels", "leak", "by", "contaminated", "index_recall", "studies", "source", "version",
-    "made",
-)  # fmt: skip
-_TABLES = ("model", "dropped", "lost_classes", "chance", "interval", "levels", "by", "index_recall", "studies")
-_KNOWN = ("id", "group", "classes", "modality", "region", "dataset", "nearest")  # the others are metrics
+_NEEDED = frozenset({"P@1", "P@10", "mAP@10"})  # by reports and comparisons
+_KNOWN = ("id", "group", "classes", "modality", "region", "dataset", "nearest", "nearest_classes")  # others: metrics
+_SHOWN = 5  # neighbours of whom the classes are written
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -34,7 +33,8 @@ class Run:
     """A run that was read back.
 
     metrics: the contract's object. ids: (queries,) of the queries. groups: (queries,) numbers that tell patients apart,
-    within this run. classes: of each query. values: metric -> (queries,). nearest: ids of its first neighbours.
+    within this run. classes: of each query. values: metric -> (queries,). nearest: ids of its ten first neighbours.
+    found: classes of the first five of these.
     """
 
     folder: Path
@@ -44,19 +44,19 @@ class Run:
     classes: Sequence[tuple[str, ...]]
     values: Mapping[str, "np.ndarray"]
     nearest: Sequence[tuple[str, ...]]
+    found: Sequence[tuple[tuple[str, ...], ...]]
 
 
 @dataclass(frozen=True, slots=True)
 class Surroundings:
     """What is not of the figures themselves, and what a reader has to know beside them.
 
-    contaminated: data sets that the model has seen in training; None where that is not known. index_recall: the part of
-    the truly ten nearest that the index's own search finds; None without an index. studies: name -> what it found.
+    training: what is known of the model's. index_recall: the part of the truly ten nearest that the index's own search
+    finds; None without an index.
     """
 
-    contaminated: Sequence[str] | None = None
+    training: Training = field(default_factory=Training)
     index_recall: float | None = None
-    studies: Mapping[str, Any] = field(default_factory=dict)
 
 
 def metrics_of(collection: Collection, trial: Trial, figures: Figures, around: Surroundings) -> dict[str, Any]:
@@ -64,9 +64,11 @@ def metrics_of(collection: Collection, trial: Trial, figures: Figures, around: S
     of_labels = figures.summaries["P@1"].per_class
     return {
         "protocol": trial.protocol,
+        "single_label": trial.single_label,
         "model": dict(collection.model),
         "queries": len(trial.queries),
         "index": len(trial.index),
+        "index_state": _state_of(collection, trial),
         "dropped": dict(trial.dropped),
         "lost_classes": dict(trial.lost),
         "classes": len(of_labels),
@@ -84,11 +86,19 @@ def metrics_of(collection: Collection, trial: Trial, figures: Figures, around: S
         "r_precision_depth": figures.r_depth,
         "by": {
             **{facet: {value: _part(*one) for value, one in parts.items()} for facet, parts in figures.by.items()},
-            "label": {name: {"queries": one.queries, "P@1": _rounded(one.mean)} for name, one in of_labels.items()},
+            "label": {
+                name: {
+                    "queries": one.queries,
+                    "P@1": _rounded(one.mean),
+                    "same finding": _rounded(figures.same_finding[name]),
+                }
+                for name, one in of_labels.items()
+            },
         },
-        "contaminated": None if around.contaminated is None else list(around.contaminated),
+        "contaminated": None if around.training.seen is None else list(around.training.seen),
+        "training_unknown": around.training.unknown,
         "index_recall": {"recall@10": _rounded(around.index_recall)},
-        "studies": dict(around.studies),
+        "studies": {},
         "source": collection.source,
         "version": __version__,
         "made": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -106,12 +116,26 @@ def write_run(
     told = metrics_of(collection, trial, figures, around or Surroundings())
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / METRICS).write_text(json.dumps(told, indent=1, allow_nan=False) + "\n", encoding="utf-8")
-        (folder / SUMMARY).write_text("\n".join(summary_lines(told)) + "\n", encoding="utf-8")
         _write_queries(folder / QUERIES, collection, trial, figures)
+        (folder / SUMMARY).write_text("\n".join(summary_lines(told)) + "\n", encoding="utf-8")
+        _write_metrics(folder, told)
     except OSError as error:
         raise SettingsError(f"the run cannot be written to {folder} ({error.strerror})") from error
     return told
+
+
+def add_study(folder: Path, name: str, found: Mapping[str, Any]) -> None:
+    """Write what a study found into the `metrics.json` of a run that `write_run` has written.
+
+    Raises:
+        SettingsError: the file cannot be written.
+    """
+    try:
+        told = json.loads((folder / METRICS).read_text(encoding="utf-8"))
+        told["studies"][name] = found
+        _write_metrics(folder, told)
+    except OSError as error:
+        raise SettingsError(f"the study {name} cannot be written to {folder} ({error.strerror})") from error
 
 
 def read_run(folder: Path) -> Run:
@@ -122,38 +146,66 @@ def read_run(folder: Path) -> Run:
     """
     try:
         told = json.loads((folder / METRICS).read_text(encoding="utf-8"), parse_constant=_no_number)
-        with (folder / QUERIES).open(encoding="utf-8", newline="") as stream:
-            rows = list(csv.DictReader(stream))
-        _check(told, rows)
+        check_metrics(told, _NEEDED)
+        columns = _read_queries(folder / QUERIES, list(told["micro"]), told["queries"])
     except OSError as error:
         raise SettingsError(f"{folder} holds no run of an evaluation ({error.strerror})") from error
-    except (ValueError, LookupError, TypeError, AttributeError, RecursionError, csv.Error) as error:
+    except (ValueError, TypeError, RecursionError, csv.Error) as error:
         raise SettingsError(f"the run in {folder} is damaged ({type(error).__name__})") from error
-    columns = {name: [row[name] for row in rows] for name in rows[0]}
-    values = {name: np.array(columns[name], float) for name in columns if name not in _KNOWN}
-    classes = [tuple(json.loads(words)) for words in columns["classes"]]
-    nearest = [tuple(json.loads(words)) for words in columns["nearest"]]
-    return Run(folder, told, columns["id"], columns["group"], classes, values, nearest)
+    values = {name: np.array(of_query) for name, of_query in columns.values.items()}
+    return Run(folder, told, columns.ids, columns.groups, columns.classes, values, columns.nearest, columns.found)
 
 
-def _check(told: Any, rows: Sequence[Mapping[str | None, Any]]) -> None:
-    """Raises ValueError, LookupError or TypeError where a run is not all there, or something else is."""
-    if len(rows) != told["queries"]:
+@dataclass(slots=True)
+class _Columns:
+    values: dict[str, "array[float]"]
+    ids: list[str] = field(default_factory=list)
+    groups: list[str] = field(default_factory=list)
+    classes: list[tuple[str, ...]] = field(default_factory=list)
+    nearest: list[tuple[str, ...]] = field(default_factory=list)
+    found: list[tuple[tuple[str, ...], ...]] = field(default_factory=list)
+
+
+def _read_queries(file: Path, metrics: Sequence[str], queries: int) -> _Columns:
+    """The queries, row by row: of words that come again one copy is kept.
+
+    Raises:
+        ValueError or TypeError: a row is not all there, or holds something else.
+    """
+    columns = _Columns({name: array("d") for name in metrics})
+    words: dict[Any, Any] = {}
+    with file.open(encoding="utf-8", newline="") as stream:
+        for row in csv.DictReader(stream):
+            if set(row) != {*_KNOWN, *metrics} or None in row.values():
+                raise ValueError("another number of cells")
+            for name, of_query in columns.values.items():
+                of_query.append(_part_of_one(row[name]))
+            several = [_words(json.loads(row[name]), words) for name in ("classes", "nearest")]
+            found = tuple(_words(one, words) for one in json.loads(row["nearest_classes"]))
+            if not several[0] or len(found) > len(several[1]):
+                raise ValueError("a query without a class, or classes of no neighbour")
+            columns.ids.append(words.setdefault(row["id"], row["id"]))
+            columns.groups.append(words.setdefault(row["group"], row["group"]))
+            columns.classes.append(several[0])
+            columns.nearest.append(several[1])
+            columns.found.append(words.setdefault(found, found))
+    if len(columns.ids) != queries:
         raise ValueError("another number of queries")
-    metrics = list(told["micro"])
-    for row in rows:
-        if set(row) != {*_KNOWN, *metrics} or None in row.values():
-            raise ValueError("another number of cells")
-        if not all(0 <= float(row[name]) <= 1 for name in metrics):
-            raise ValueError("a value that is none")
-        if not all(isinstance(word, str) for name in ("classes", "nearest") for word in json.loads(row[name])):
-            raise ValueError("a word that is none")
-    if not all(math.isfinite(told[kind][name]) for kind in ("micro", "macro") for name in metrics):
-        raise ValueError("a figure that is none")
-    if missing := [name for name in _TOLD if name not in told]:
-        raise LookupError(missing[0])
-    if not all(isinstance(told[name], dict) for name in _TABLES):
-        raise TypeError("no table")
+    return columns
+
+
+def _words(several: Any, known: dict[Any, Any]) -> tuple[str, ...]:
+    if not isinstance(several, list) or not all(isinstance(word, str) for word in several):
+        raise TypeError("no list of words")
+    kept = tuple(known.setdefault(word, word) for word in several)
+    return known.setdefault(kept, kept)  # type: ignore[no-any-return]  # it is the same tuple, or one that equals it
+
+
+def _part_of_one(cell: str) -> float:
+    value = float(cell)
+    if not 0 <= value <= 1:
+        raise ValueError("a value that is none")
+    return value
 
 
 def _no_number(constant: str) -> float:
@@ -179,6 +231,8 @@ def summary_lines(told: Mapping[str, Any]) -> list[str]:
         lines.append(f"with the query's own patient allowed: P@1 {told['leak']['P@1']:.3f}")
     if told["contaminated"]:
         lines.append(f"CONTAMINATED: the model was trained on {', '.join(told['contaminated'])}")
+    if unknown := unknown_training(told):
+        lines.append(unknown)
     if told["index_recall"]["recall@10"] is not None:
         lines.append(f"the index's own search finds {told['index_recall']['recall@10']:.4f} of the ten nearest")
     if told["shared_patients"]:
@@ -188,6 +242,31 @@ def summary_lines(told: Mapping[str, Any]) -> list[str]:
     return lines
 
 
+def unknown_training(told: Mapping[str, Any]) -> str | None:
+    """What a reader has to be told where it is not known whether the model has seen these images in training."""
+    if told["contaminated"] is None:
+        return "it is not known what the model was trained on: it may have seen these images"
+    if told["training_unknown"]:
+        return f"the model may have seen {told['training_unknown']:,} of the images in training: it is not known"
+    return None
+
+
+def _state_of(collection: Collection, trial: Trial) -> str:
+    """A hash of the images that were searched and their classes: another one is another index."""
+    state = hashlib.sha256()
+    for row in trial.index.tolist():
+        state.update(json.dumps([collection.images[row].id, sorted(trial.labels["label"][row])]).encode())
+    return state.hexdigest()
+
+
+def _write_metrics(folder: Path, told: Mapping[str, Any]) -> None:
+    """All of it or, where that fails, what was there before."""
+    content = json.dumps(told, indent=1, allow_nan=False) + "\n"
+    unfinished = folder / f".{METRICS}.unfinished"
+    unfinished.write_text(content, encoding="utf-8")
+    unfinished.replace(folder / METRICS)
+
+
 def _write_queries(file: Path, collection: Collection, trial: Trial, figures: Figures) -> None:
     groups: dict[str, int] = {}
     with file.open("w", encoding="utf-8", newline="") as stream:
@@ -195,14 +274,15 @@ def _write_queries(file: Path, collection: Collection, trial: Trial, figures: Fi
         writer.writerow([*_KNOWN, *figures.values])
         for place, row in enumerate(trial.queries):
             image = collection.images[row]
-            near = [collection.images[other].id for other in figures.positions[place] if other >= 0]
+            near = [other for other in figures.positions[place].tolist() if other >= 0]
             writer.writerow(
                 [
                     image.id,
                     groups.setdefault(image.patient, len(groups)),  # a manifest's patients have names of their own
                     json.dumps(sorted(trial.labels["label"][row])),
                     *(image.facts.get(name, "") for name in ("modality", "region", "dataset")),
-                    json.dumps(near),
+                    json.dumps([collection.images[other].id for other in near]),
+                    json.dumps([sorted(trial.labels["label"][other]) for other in near[:_SHOWN]]),
                     *(f"{of_query[place]:.9g}" for of_query in figures.values.values()),
                 ]
             )

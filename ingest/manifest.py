@@ -1,36 +1,20 @@
-"""The manifest: a CSV that says which files are taken and what they are."""
+"""The manifest as an ingest takes it: pseudonyms stand in it for the identifiers, in all that comes after."""
 
-import csv
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator
 from pathlib import Path
 
-from radsearch.errors import ManifestError
 from radsearch.privacy import Pseudonymizer
-from radsearch.reading.vocabulary import MODALITIES, SEXES, age_in_years
-from radsearch.study import Facts, Labels
-
-REQUIRED = ("filepath", "patient", "modality", "region", "labels")
-KNOWN = (*REQUIRED, "study", "series", "dataset", "split", "view", "sex", "age")
-_LARGEST_FIELD = 1 << 20
-
-
-@dataclass(frozen=True, slots=True)
-class ManifestRow:
-    """One row: a file and what is said of it, or the reason why the row cannot be used."""
-
-    filepath: str
-    facts: Facts = field(default_factory=Facts)
-    reason: str | None = None
+from radsearch.reading import manifest as manifests
+from radsearch.reading.manifest import ManifestRow
 
 
 def read_rows(
     manifest: Path, pseudonymizer: Pseudonymizer, *, dataset: str | None, split: str | None
 ) -> Iterator[ManifestRow]:
-    """The rows of a manifest, one at a time.
+    """The rows of a manifest, one at a time, as `radsearch.reading.manifest.read_rows` reads and refuses them.
 
     Args:
-        manifest: the CSV file, UTF-8, first row the column names.
+        manifest: the CSV file.
         pseudonymizer: makes the pseudonyms of patient, study and series.
         dataset: taken where a row says none.
         split: likewise.
@@ -38,69 +22,4 @@ def read_rows(
     Raises:
         ManifestError: the file is missing, is no UTF-8 CSV, or lacks a column.
     """
-    csv.field_size_limit(_LARGEST_FIELD)
-    try:
-        with manifest.open(encoding="utf-8-sig", newline="") as stream:
-            rows = csv.DictReader(stream)
-            absent = [name for name in REQUIRED if name not in (rows.fieldnames or ())]
-            if absent:
-                raise ManifestError(
-                    f"the manifest {manifest} lacks the column{'s' * (len(absent) > 1)} {', '.join(absent)}; "
-                    f"it needs {', '.join(REQUIRED)}"
-                )
-            for row in rows:
-                yield _read_row(row, pseudonymizer, dataset=dataset, split=split)
-    except OSError as error:
-        raise ManifestError(f"the manifest {manifest} cannot be read ({error.strerror})") from error
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise ManifestError(f"the manifest {manifest} is no UTF-8 CSV ({type(error).__name__})") from error
-
-
-def _read_row(
-    row: Mapping[str | None, str | list[str] | None],
-    pseudonymizer: Pseudonymizer,
-    *,
-    dataset: str | None,
-    split: str | None,
-) -> ManifestRow:
-    cells = {name: value.strip() for name, value in row.items() if isinstance(name, str) and isinstance(value, str)}
-    filepath = cells.get("filepath", "")
-    if None in row or any(value is None for value in row.values()):
-        return ManifestRow(filepath, reason="manifest row has another number of cells than the header")
-    if not filepath or "\0" in filepath:
-        return ManifestRow(filepath, reason="manifest row names no file")
-    modality = cells["modality"].upper() or None
-    if modality is not None and modality not in MODALITIES:
-        return ManifestRow(filepath, reason="manifest row has an unknown modality")
-    return ManifestRow(filepath, _facts(cells, modality, pseudonymizer, dataset=dataset, split=split))
-
-
-def _facts(
-    cells: Mapping[str, str],
-    modality: str | None,
-    pseudonymizer: Pseudonymizer,
-    *,
-    dataset: str | None,
-    split: str | None,
-) -> Facts:
-    said = {name: cells.get(name) or None for name in KNOWN}
-    findings = tuple(dict.fromkeys(finding.strip() for finding in cells["labels"].split(";") if finding.strip()))
-    scope = said["dataset"] or dataset or ""
-
-    def pseudonym(kind: str) -> str | None:
-        # Patient numbers of two data sets often overlap ("1", "2", ...): each data set has its own.
-        return pseudonymizer.pseudonym(kind, scope, said[kind] or "") if said[kind] else None
-
-    sex = (said["sex"] or "").upper()[:1]
-    return Facts(
-        labels=Labels(modality, (said["region"] or "").lower() or None, findings),
-        patient=pseudonym("patient"),
-        study=pseudonym("study"),
-        series=pseudonym("series"),
-        dataset=said["dataset"] or dataset,
-        split=said["split"] or split,
-        view=said["view"],
-        sex=sex if sex in SEXES else None,
-        age=age_in_years(said["age"] or ""),
-        extra={name: value for name, value in cells.items() if name not in KNOWN and value},
-    )
+    return manifests.read_rows(manifest, pseudonymizer.pseudonym, dataset=dataset, split=split)

@@ -20,18 +20,26 @@ AFTER = (1.0, 1.0, 0.25, 0.0, 0.0, 1.0)
 # After less before:  0, 1, -1/4, -1, 0, 1/2.
 
 
-def run(name: str, values: Sequence[float] = BEFORE, *, ids: Sequence[str] = IDS, protocol: str = "denner2024") -> Run:
+def run(
+    name: str,
+    values: Sequence[float] = BEFORE,
+    *,
+    ids: Sequence[str] = IDS,
+    protocol: str = "denner2024",
+    **told: object,
+) -> Run:
     """A run of these queries in this order; its classes and patients are those of the table above."""
     places = [IDS.index(one) for one in ids]
     of_queries = np.array([values[place] for place in places])
     return Run(
         folder=Path("/runs", name),
-        metrics={"protocol": protocol, "model": {"model": name}},
+        metrics={"protocol": protocol, "single_label": True, "model": {"model": name}, "index_state": "one", **told},
         ids=list(ids),
         groups=[GROUPS[place] for place in places],
         classes=[CLASSES[place] for place in places],
         values={"P@1": of_queries, "P@10": of_queries / 2, "mAP@10": of_queries / 4},
         nearest=[()] * len(ids),
+        found=[()] * len(ids),
     )
 
 
@@ -66,6 +74,14 @@ def test_queries_of_one_run_alone_are_counted_and_left_out() -> None:
     assert (found.common, found.only) == (3, 3)  # n2, n3, c1; without n1 of the one, and b1, c2 of the other
     assert found.difference.mean == pytest.approx((1 - 1 / 4 - 1) / 3, abs=1e-15)
     assert "  3 queries are in one of the two runs only and were left out" in comparison_lines(found)
+
+
+def test_runs_over_another_index_are_said_to_be_and_other_rules_refused() -> None:
+    same, other = compare([run("old"), run("new", AFTER), run("newer", AFTER, index_state="another")], ["P@1"])
+    words = "  THEY SEARCHED OTHER IMAGES, or other classes: the difference is not of the models alone"
+    assert (words in comparison_lines(same), words in comparison_lines(other)) == (False, True)
+    with pytest.raises(SettingsError, match="leave images of several findings out"):
+        compare([run("old"), run("new", single_label=False)])
 
 
 def test_only_the_queries_furthest_apart_are_named() -> None:
@@ -110,9 +126,9 @@ def test_p_is_corrected_for_the_number_of_tests() -> None:
 
 def wide(ids: Sequence[str], values: "np.ndarray") -> Run:
     """Each query of another patient."""
-    metrics = {"protocol": "denner2024", "model": {"model": "wide"}}
+    metrics, none = run("wide").metrics, [()] * len(ids)
     of_metrics = {"P@1": values, "P@10": values, "mAP@10": values}
-    return Run(Path("/runs/wide"), metrics, ids, ids, [("nodule",)] * len(ids), of_metrics, {})
+    return Run(Path("/runs/wide"), metrics, ids, ids, [("nodule",)] * len(ids), of_metrics, none, none)
 
 
 def test_a_comparison_in_words() -> None:
@@ -129,7 +145,7 @@ def test_a_comparison_in_words() -> None:
 
 
 def test_a_run_is_called_by_its_model_and_by_its_folder_which_no_other_has() -> None:
-    named = Run(Path("/runs/tuesday"), run("rad-dino").metrics, [], [], [], {}, {})
+    named = Run(Path("/runs/tuesday"), run("rad-dino").metrics, [], [], [], {}, [], [])
     assert name_of(named) == "rad-dino (/runs/tuesday)"
     assert name_of(run("rad-dino")) != name_of(named)
 

@@ -1,10 +1,13 @@
 """MedMNIST: arrays become PNG files with the same pixels, and rows with their labels."""
 
+import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image as Pillow
+from test_collection import DAMAGED_HEADERS, array_file
 
 from evaluation.datasets import medmnist
 from evaluation.datasets.medmnist import Naming
@@ -78,6 +81,68 @@ def test_a_file_that_is_none_or_lacks_a_split_is_refused(tmp_path: Path) -> None
     for name, words in (("text", "cannot be read"), ("part", "lacks val_images or val_labels")):
         with pytest.raises(DatasetError, match=words):
             list(medmnist.read(Reading(tmp_path / f"{name}.npz"), tmp_path / "png", Naming()))
+
+
+@pytest.mark.parametrize("header", DAMAGED_HEADERS.values(), ids=DAMAGED_HEADERS)
+def test_an_array_with_a_damaged_header_is_refused(tmp_path: Path, header: str) -> None:
+    path = archive(tmp_path, pictures_of(2, 4, 4), ONE_EACH)
+    with zipfile.ZipFile(path, "w") as arrays:
+        arrays.writestr("train_images.npy", array_file(header))
+        arrays.writestr("train_labels.npy", array_file(header))
+    with pytest.raises(DatasetError, match="cannot be read"):
+        list(medmnist.read(Reading(path), tmp_path / "png", Naming()))
+
+
+def in_directory(place: int, value: bytes) -> Callable[[bytes], bytes]:
+    """Write over what the archive's directory says of its first file: flags at byte 8, compression at 10."""
+    return lambda content: overwritten(content.index(b"PK\x01\x02") + place, value)(content)
+
+
+def overwritten(place: int, value: bytes) -> Callable[[bytes], bytes]:
+    return lambda content: content[:place] + value + content[place + len(value) :]
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        pytest.param(in_directory(8, b"\x01"), id="a password is asked for"),  # bit 0 of the directory's flags
+        pytest.param(in_directory(10, b"\x63"), id="a compression that nobody knows"),
+        pytest.param(in_directory(10, b"\x0e"), id="said to be LZMA"),
+        pytest.param(in_directory(10, b"\x0c"), id="said to be bzip2"),
+        pytest.param(in_directory(10, b"\x08"), id="said to be deflated"),
+        pytest.param(overwritten(400, b"\x00\xff"), id="another checksum"),
+        pytest.param(lambda content: content[:-30], id="cut off"),
+        pytest.param(lambda _: array_file("{'descr': '|u1', 'fortran_order': False, 'shape': (2,)}"), id="no zip"),
+        pytest.param(lambda _: b"\x80\x04N.", id="a pickle"),
+    ],
+)
+def test_a_damaged_archive_is_refused(tmp_path: Path, damage: Callable[[bytes], bytes]) -> None:
+    path = archive(tmp_path, pictures_of(2, 32, 32), ONE_EACH)
+    path.write_bytes(damage(path.read_bytes()))
+    with pytest.raises(DatasetError, match="cannot be read"):
+        list(medmnist.read(Reading(path), tmp_path / "png", Naming()))
+
+
+@pytest.mark.parametrize("compression", [zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_damaged_compressed_arrays_are_refused(tmp_path: Path, compression: int) -> None:
+    path = archive(tmp_path, pictures_of(2, 4, 4), ONE_EACH)
+    with zipfile.ZipFile(path, "w", compression) as arrays:
+        for name in ("train_images.npy", "train_labels.npy"):
+            arrays.writestr(name, array_file("{'descr': '|u1', 'fortran_order': False, 'shape': (2,)}"))
+    for place in range(60, 80):  # behind the first file's name: the compressed bytes
+        damaged = path.with_name(f"{place}.npz")
+        damaged.write_bytes(overwritten(place, b"\xff\xff\xff")(path.read_bytes()))
+        with pytest.raises(DatasetError, match="cannot be read"):
+            list(medmnist.read(Reading(damaged), tmp_path / "png", Naming()))
+
+
+def test_an_archive_of_files_that_are_no_arrays_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "other.npz"
+    with zipfile.ZipFile(path, "w") as arrays:
+        arrays.writestr("train_images", b"pixels")
+        arrays.writestr("train_labels", b"labels")
+    with pytest.raises(DatasetError, match="files that are no arrays"):
+        list(medmnist.read(Reading(path), tmp_path / "png", Naming()))
 
 
 def test_a_table_names_the_classes(tmp_path: Path) -> None:

@@ -23,6 +23,11 @@ from evaluation.datasets.records import Image, LeftOut, Reading
         ("radiology_ai/PET/abd/normal/a.png", None),
         ("radiology_ai/US/usn1.png", None),
         ("a.png", None),
+        ("CT", None),
+        ("radiology_ai/CT", None),
+        ("radiology_ai/US/", None),
+        ("radiology_ai", None),
+        ("/", None),
         ("", None),
     ],
 )
@@ -49,6 +54,24 @@ def test_the_official_lists_make_the_splits_and_no_patient_is_invented(root: Pat
     )
     said = [one.split if isinstance(one, Image) else one.reason for one in outcomes]
     assert said == ["train", radimagenet.TWICE, "val", radimagenet.UNCLEAR, "test", "test"]
+
+
+def test_a_file_of_two_splits_is_left_out_of_both_and_each_row_is_counted(root: Path) -> None:
+    """The train list has 1.png twice, the test list once; 2.png is in val and on the list of bad files."""
+    for split, name in (("test", "CT/abd/normal/1.png"), ("train", "US/gb/2.png")):
+        with (root / f"RadiologyAI_{split}.csv").open("a") as table:
+            table.write(f"radiology_ai/{name},whatever\n")
+    (root / "bad.txt").write_text("radiology_ai/US/gb/2.png\n")
+    outcomes = list(radimagenet.read(Reading(root, tables_only=True), ignore=root / "bad.txt"))
+    said = [one.split if isinstance(one, Image) else one.reason for one in outcomes]
+    twice, ignored = radimagenet.SEVERAL_SPLITS, radimagenet.IGNORED
+    assert said == [twice, twice, ignored, ignored, radimagenet.UNCLEAR, "test", "test", twice]
+
+
+def test_a_path_that_ends_with_its_modality_is_counted_and_not_a_crash(root: Path) -> None:
+    (root / "RadiologyAI_val.csv").write_text("filename,label\nCT,whatever\nradiology_ai/CT,whatever\n")
+    outcomes = list(radimagenet.read(Reading(root)))
+    assert outcomes.count(LeftOut(radimagenet.UNCLEAR)) == 2
 
 
 def test_what_the_list_of_bad_files_names_is_left_out(root: Path) -> None:

@@ -276,8 +276,8 @@ def saying(**values: str) -> Callable[[list[dict[str, str]]], list[dict[str, str
 @pytest.mark.parametrize(
     ("protocol", "change", "said"),
     [
-        ("denner2024", without("labels"), "has no column labels"),
-        ("denner2024", without("filepath"), "has no column filepath"),
+        ("denner2024", without("labels"), "lacks the column labels"),
+        ("denner2024", without("filepath"), "lacks the column filepath"),
         ("denner2024", without("split"), "0 images of one finding in the split train and 0 in test"),
         ("denner2024", saying(split="train"), "36 images of one finding in the split train and 0 in test"),
         ("denner2024", saying(labels="Support Devices"), "0 images of one finding in the split train"),
@@ -323,6 +323,34 @@ def test_arguments_that_cannot_be_met_are_refused(
     capsys: pytest.CaptureFixture[str], arguments: list[str], said: str
 ) -> None:
     assert said in refusal(capsys, ["run", *arguments])
+
+
+def test_what_is_refused_in_the_end_is_refused_before_the_work(
+    published: Published, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def searched(*_: object, **__: object) -> None:
+        raise AssertionError("searched")
+
+    monkeypatch.setattr("evaluation.figures.measure", searched)
+    below = str(published.manifest / "deep" / "run")
+    assert "cannot be written" in refusal(capsys, ["run", *published.arguments, "--out", below])
+    for command in (["run", *published.arguments], ["compare", "one", "other"], ["report", "one"]):
+        assert "--pictures nowhere is no folder" in refusal(capsys, [*command, "--pictures", "nowhere"])
+
+
+def test_a_study_that_cannot_be_made_costs_no_figure(
+    published: Published, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """There is no split val to choose k by."""
+    studies = ["--study", "knn", "--study", "space"]
+    folder = tmp_path / "run"
+    assert main(["run", "--protocol", "denner2024", *published.arguments, *studies, "--out", str(folder)]) == 1
+    said = capsys.readouterr()
+    assert said.err.startswith("the study knn could not be made: ")
+    assert said.err.splitlines()[1:] == [f"the run is in {folder}"]
+    told = json.loads((folder / METRICS).read_text(encoding="utf-8"))
+    assert (told["micro"]["P@1"], list(told["studies"])) == (1.0, ["space"])
+    assert "Study: space" in (folder / REPORT).read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("command", ["compare", "report"])

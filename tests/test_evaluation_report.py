@@ -14,6 +14,7 @@ from PIL import Image as Picture
 
 from evaluation.collection import Collection, Image
 from evaluation.comparison import compare
+from evaluation.contamination import Training
 from evaluation.figures import measure
 from evaluation.montage import _thumbnails
 from evaluation.protocols import denner2024, leave_patient_out
@@ -193,7 +194,7 @@ def test_where_the_nearest_neighbour_is_from_is_counted(tmp_path: Path) -> None:
     assert found == [["CT/chest", "1", "1"], ["CT/head", "2", "1"]]
 
 
-def test_neighbours_of_another_split_are_not_drawn_as_a_table(tmp_path: Path) -> None:
+def test_neighbours_of_another_split_are_counted_and_shown_too(tmp_path: Path, pictures: Path) -> None:
     splits = ("train", "train", "test", "train", "test")
     images = [
         Image(name, patient, (finding,), {"modality": "CT", "region": region, "split": split})
@@ -202,10 +203,36 @@ def test_neighbours_of_another_split_are_not_drawn_as_a_table(tmp_path: Path) ->
     collection = Collection(images, np.eye(5, dtype=np.float32), "here", {"model": "m"})
     trial = denner2024(collection)
     write_run(tmp_path, collection, trial, measure(collection, trial, device="cpu"))
-    page = read(page_of(read_run(tmp_path)))
-    assert "The neighbours are of another split than the queries: not drawn." in page.words
+    page = read(page_of(read_run(tmp_path), pictures))
+    # All are as far away: the names decide, and the first is c1.
+    assert page.table(["query \\ first neighbour", "CT/chest", "CT/head"]) == [
+        ["CT/chest", "·", "1"],
+        ["CT/head", "·", "1"],
+    ]
+    # c2 and n2, the best and the worst, with c1, c1b, n1.
+    shown = [(round(grey_of(one) / 40), one["class"]) for one in page.pictures]
+    assert shown[:4] in (
+        [(2, ""), (0, "right"), (1, "right"), (3, "wrong")],
+        [(4, ""), (0, "wrong"), (1, "wrong"), (3, "right")],
+    )
     # Where the protocol lets a query meet its own patient there is no such column.
     assert page.table(["", "micro", "95 %", "macro"])[0][0] == "P@1"
+
+
+def test_of_several_findings_the_very_finding_is_told_beside_any(tmp_path: Path) -> None:
+    """Image a meets b, who shares x but not y; b meets a, c meets a."""
+    images = [
+        Image(name, name, findings, {"modality": "CT", "region": "chest"})
+        for name, findings in (("a", ("x", "y")), ("b", ("x",)), ("c", ("y",)))
+    ]
+    turned = np.radians(np.array([0, 5, 20]))
+    vectors = np.stack([np.cos(turned), np.sin(turned)], axis=1).astype(np.float32)
+    collection = Collection(images, vectors, "here", {"model": "m"})
+    trial = leave_patient_out(collection)
+    write_run(tmp_path, collection, trial, measure(collection, trial, device="cpu"))
+    page = read(page_of(read_run(tmp_path)))
+    # Of x: a and b find x. Of y: a finds b by x alone, and c finds b, who shares nothing.
+    assert page.table(["", "queries", "P@1", "same finding"]) == [["CT/chest/y", "2", "0.500", "0.000"]]
 
 
 def test_what_was_left_out_is_listed(tmp_path: Path) -> None:
@@ -219,14 +246,16 @@ def test_what_was_left_out_is_listed(tmp_path: Path) -> None:
 
 
 def test_what_a_reader_has_to_know_is_said(tmp_path: Path) -> None:
-    run = write(tmp_path, around=Surroundings(contaminated=["nih14", SCRIPT], index_recall=0.98765))
+    run = write(tmp_path, around=Surroundings(Training(["nih14", SCRIPT], 3), index_recall=0.98765))
     run = replace(run, metrics={**run.metrics, "shared_patients": 1234})
     words = "".join(assert_harmless(page_of(run)).words)
     assert f"The model was trained on nih14, {SCRIPT}: its figures there are too good." in words
+    assert "The model may have seen 3 of the images in training: it is not known." in words
     assert "1,234 patients have images among the queries and in the index." in words
     assert "The neighbours are exact. The index's own search finds 0.9877 of the ten nearest." in words
     silent = "".join(read(page_of(write(tmp_path / "clean"))).words)
-    assert "trained on" not in silent
+    assert "The model was trained on" not in silent
+    assert "It is not known what the model was trained on: it may have seen these images." in silent
     assert "own search" not in silent
 
 
@@ -288,7 +317,7 @@ def grey_of(picture: dict[str, str]) -> int:
     content = base64.b64decode(picture["src"].removeprefix("data:image/jpeg;base64,"))
     with Picture.open(io.BytesIO(content)) as drawn:
         assert drawn.format == "JPEG"
-        assert drawn.size == (96, 64)
+        assert drawn.size == (144, 96)
         return int(np.asarray(drawn.convert("L")).mean().round())
 
 
@@ -304,11 +333,11 @@ def test_the_best_and_the_worst_queries_are_shown_with_their_neighbours(tmp_path
     assert [(round(grey_of(one) / 40), one["class"]) for one in page.pictures] == [*n1, *c2, *c1, *n2]
 
 
-def test_a_neighbour_that_is_no_query_is_neither_right_nor_wrong(tmp_path: Path, pictures: Path) -> None:
-    """The only nodule finds none and is no query, so the run does not tell its class."""
+def test_a_neighbour_that_is_no_query_is_right_or_wrong_too(tmp_path: Path, pictures: Path) -> None:
+    """The only nodule finds none and is no query."""
     page = read(page_of(write(tmp_path, [ROWS[0], ROWS[2], ROWS[4]]), pictures))
-    best = [(2, ""), (0, "right"), (4, "")]  # c2 (40 degrees): c1 (16), n2 (10)
-    worst = [(0, ""), (4, ""), (2, "right")]  # c1: n2, c2
+    best = [(2, ""), (0, "right"), (4, "wrong")]  # c2 (40 degrees): c1 (16), n2 (10)
+    worst = [(0, ""), (4, "wrong"), (2, "right")]  # c1: n2, c2
     assert [(round(grey_of(one) / 40), one["class"]) for one in page.pictures] == [*best, *worst]
 
 
@@ -366,7 +395,8 @@ def test_a_comparison_s_page_says_what_the_comparison_says(tmp_path: Path, pictu
         ["CT/head/cyst", "3", "+0.0000", "0", "0"],
         ["CT/chest/nodule", "2", "+0.5000", "1", "0"],
     ]
-    assert page.table(["query", "difference"]) == [["n2.png", "+1.000"]]
+    assert page.table(["query in queries.csv of the first run", "difference"]) == [["row 5", "+1.000"]]
+    assert not any("n2.png" in word for word in page.words)
     assert f"P@1: {comparisons[0].second} less {comparisons[0].first}" in page.words
     greys = [round(grey_of(one) / 40) for one in page.pictures]
     assert greys[0] == 4  # n2 with its neighbours by the first run: c1, c1b, n1, c2
@@ -406,11 +436,11 @@ def test_a_broken_picture_is_no_picture(tmp_path: Path) -> None:
     assert _thumbnails(tmp_path)("x.png") is None
 
 
-def test_figures_that_are_no_figures_are_escaped(tmp_path: Path) -> None:
+def test_words_beside_the_figures_are_escaped(tmp_path: Path) -> None:
     images = [Image(f"{n}", f"p{n}", ("a",), {"modality": "CT", "region": "chest"}) for n in range(3)]
     collection = Collection(images, np.eye(3, dtype=np.float32), "here", {"model": "m"})
     trial = leave_patient_out(collection)
     write_run(tmp_path, collection, trial, measure(collection, trial, device="cpu"))
     told = json.loads((tmp_path / METRICS).read_text())
-    (tmp_path / METRICS).write_text(json.dumps({**told, "classes": "<script>alert(1)</script>"}))
+    (tmp_path / METRICS).write_text(json.dumps({**told, "made": "<script>alert(1)</script>"}))
     assert "<script>" not in write_report(tmp_path).read_text()

@@ -5,9 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from ingest.manifest import ManifestRow, read_rows
+from ingest.manifest import read_rows
 from radsearch.errors import ManifestError
 from radsearch.privacy import Pseudonymizer
+from radsearch.reading.manifest import ManifestRow
 from radsearch.study import Facts, Labels
 
 COLUMNS = "filepath,patient,modality,region,labels"
@@ -73,18 +74,21 @@ def test_a_byte_order_mark_and_quoted_cells_are_read(read_text: Reader) -> None:
 
 
 @pytest.mark.parametrize(
-    ("line", "reason"),
+    ("line", "reason", "column"),
     [
-        ("a.png,7,CT,chest,nodule,one,more", "manifest row has another number of cells than the header"),
-        ("a.png,7,CT", "manifest row has another number of cells than the header"),
-        ("a.png,7,XYZ,chest,nodule", "manifest row has an unknown modality"),
-        (",7,CT,chest,nodule", "manifest row names no file"),
-        ("  ,7,CT,chest,nodule", "manifest row names no file"),
+        ("a.png,7,CT,chest,nodule,one,more", "manifest row has another number of cells than the header", None),
+        ("a.png,7,CT", "manifest row has another number of cells than the header", None),
+        ("a.png,7,XYZ,chest,nodule", "manifest row has an unknown modality", "modality"),
+        (",7,CT,chest,nodule", "manifest row names no file", "filepath"),
+        ("  ,7,CT,chest,nodule", "manifest row names no file", "filepath"),
+        ("a\0.png,7,CT,chest,nodule", "manifest row names no file", "filepath"),
     ],
 )
-def test_a_row_that_cannot_be_used_says_why_and_the_others_are_used(read_text: Reader, line: str, reason: str) -> None:
+def test_a_row_that_cannot_be_used_says_why_and_the_others_are_used(
+    read_text: Reader, line: str, reason: str, column: str | None
+) -> None:
     before, unusable, after = read_text(f"{COLUMNS}\nx.png,7,CT,chest,\n{line}\ny.png,7,XR,chest,\n")
-    assert unusable.reason == reason
+    assert (unusable.reason, unusable.column) == (reason, column)
     assert unusable.facts == Facts()
     assert (before.reason, after.reason) == (None, None)
     assert after.facts.labels.modality == "XR"

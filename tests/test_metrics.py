@@ -2,6 +2,7 @@
 
 import math
 import statistics
+import tracemalloc
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -10,20 +11,9 @@ import ir_measures
 import numpy as np
 import pytest
 
-from evaluation.metrics import (
-    ClassSummary,
-    Summary,
-    average_precision,
-    capped_precision,
-    label_overlap,
-    majority_vote,
-    ndcg,
-    precision,
-    r_precision,
-    reciprocal_rank,
-    share_label,
-    summarise,
-)
+from evaluation.labels import label_overlap, majority_vote, share_label
+from evaluation.metrics import average_precision, capped_precision, ndcg, precision, r_precision, reciprocal_rank
+from evaluation.summary import ClassSummary, Summary, summarise
 
 NEAR = {"rel": 0, "abs": 1e-12}
 DEPTH = 40
@@ -261,6 +251,31 @@ def test_labels_are_compared_as_sets_are(labels: int) -> None:
             for place, query in enumerate(asked)
         ]
         assert majority_vote(queries, index, neighbours=neighbours, k=k) == pytest.approx(expected, **NEAR)
+
+
+@pytest.mark.parametrize("tallied", [1, 10, 77, 350])
+def test_votes_counted_block_by_block_are_the_same(tallied: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    random = np.random.default_rng(11)
+    index = random.random((60, 5)) < 0.4
+    queries = np.eye(5, dtype=bool)[random.integers(5, size=70)]
+    neighbours = random.integers(-1, 60, (70, 9))
+    at_once = majority_vote(queries, index, neighbours=neighbours, k=7)
+    monkeypatch.setattr("evaluation.labels._TALLIED", tallied)  # one query, two, fifteen, all of them
+    assert majority_vote(queries, index, neighbours=neighbours, k=7).tolist() == at_once.tolist()
+
+
+@pytest.mark.parametrize(("queries", "labels"), [(200_000, 200), (2_000_000, 1), (20, 100_000)])
+def test_votes_take_memory_that_does_not_grow(queries: int, labels: int) -> None:
+    index = np.eye(2, labels, dtype=bool)
+    index[:, 0] = True
+    asked, neighbours = np.ones((queries, labels), bool), np.zeros((queries, 5), np.int8)
+    tracemalloc.start()
+    try:
+        majority_vote(asked, index, neighbours=neighbours, k=5)
+        _, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert most - 24 * queries < 16e6  # some numbers a query, and a block's tables
 
 
 def test_a_summary_is_that_of_the_statistics_module() -> None:

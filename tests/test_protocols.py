@@ -249,6 +249,14 @@ def test_what_cannot_be_asked_is_said(images: list[Image], protocol: "type[Trial
         protocol(collection(images, at(0, 10)))
 
 
+@pytest.mark.parametrize("spelt", ["Support Devices", "support devices", "SUPPORT DEVICES"])
+def test_support_devices_are_no_finding_of_the_paper_however_they_are_spelt(spelt: str) -> None:
+    images = [image("i", "a", f"nodule;{spelt}", "train"), image("q", "b", "nodule", "test"), image("s", "c", spelt)]
+    trial = denner2024(collection(images, at(0, 1, 2)))
+    assert (list(trial.index), list(trial.queries)) == ([0], [1])
+    assert trial.dropped == {"no modality or region stated, or no finding that counts": 1}
+
+
 def test_a_finding_with_a_slash_keeps_its_whole_name() -> None:
     held = collection(
         [image(f"{number}", f"p{number // 2}", ("mass/nodule", "mass/cyst")[number % 2]) for number in range(8)],

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from evaluation.collection import Collection, Image
+from evaluation.contamination import Training
 from evaluation.figures import Figures, measure
 from evaluation.protocols import Trial, leave_patient_out
 from evaluation.runs import METRICS, QUERIES, SUMMARY, Surroundings, metrics_of, read_run, summary_lines, write_run
@@ -91,13 +92,14 @@ def test_the_contract_s_keys_and_figures_are_there(folder: Path) -> None:
         "CT/head": {"queries": 3, "P@1": pytest.approx(1 / 3, abs=1e-6), "macro P@1": pytest.approx(1 / 3, abs=1e-6)},
     }
     assert told["by"]["label"] == {
-        CHEST: {"queries": 2, "P@1": 0.5},
-        HEAD: {"queries": 3, "P@1": pytest.approx(1 / 3, abs=1e-6)},
+        CHEST: {"queries": 2, "P@1": 0.5, "same finding": 0.5},
+        HEAD: {"queries": 3, "P@1": pytest.approx(1 / 3, abs=1e-6), "same finding": pytest.approx(1 / 3, abs=1e-6)},
     }
     assert told["levels"]["modality"]["P@1"] == {"micro": 1.0, "macro": 1.0}
     assert told["levels"]["region"]["P@1"]["micro"] == 0.4
     assert (told["source"], told["version"]) == ("published.npy", __version__)
-    assert (told["contaminated"], told["index_recall"]) == (None, {"recall@10": None})
+    assert (told["contaminated"], told["training_unknown"], told["index_recall"]) == (None, 0, {"recall@10": None})
+    assert (told["single_label"], len(told["index_state"])) == (False, 64)
 
 
 def test_every_metric_has_its_means_its_spread_and_an_interval_about_it(folder: Path) -> None:
@@ -144,6 +146,7 @@ def test_queries_are_listed_with_their_neighbours_and_values(folder: Path) -> No
         rows = list(csv.DictReader(stream))
     assert {row["id"]: ";".join(json.loads(row["nearest"])) for row in rows} == NEAREST
     assert [json.loads(row["classes"]) for row in rows] == [[HEAD], [HEAD], [HEAD], [CHEST], [CHEST]]
+    assert [json.loads(row["nearest_classes"])[0] for row in rows] == [[CHEST], [CHEST], [HEAD], [CHEST], [HEAD]]
     assert [row["group"] for row in rows] == ["0", "0", "1", "2", "3"]
     assert [float(row["P@1"]) for row in rows] == [0, 0, 1, 1, 0]
     assert [float(row["MRR"]) for row in rows] == pytest.approx(RECIPROCAL, abs=1e-9)
@@ -165,6 +168,8 @@ def test_a_run_is_read_back_as_it_was_written(made: tuple[Collection, Trial, Fig
     assert list(run.groups) == ["0", "0", "1", "2", "3"]
     assert list(run.classes) == [(HEAD,), (HEAD,), (HEAD,), (CHEST,), (CHEST,)]
     assert {name: ";".join(near) for name, near in zip(run.ids, run.nearest, strict=True)} == NEAREST
+    assert [len(found) for found in run.found] == [3, 3, 4, 4, 4]
+    assert run.found[0] == ((CHEST,), (CHEST,), (HEAD,))
     assert list(run.values) == list(figures.values)
     for name, values in run.values.items():
         assert values.dtype == np.float64
@@ -184,7 +189,7 @@ def test_names_with_commas_quotes_and_line_breaks_come_back(tmp_path: Path) -> N
 
 
 def test_the_summary_says_what_matters_in_plain_words(made: tuple[Collection, Trial, Figures], tmp_path: Path) -> None:
-    around = Surroundings(contaminated=["nih14", "own"], index_recall=0.98765)
+    around = Surroundings(Training(["nih14", "own"], 1200), index_recall=0.98765)
     told = write_run(tmp_path, *made, around)
     lines = (tmp_path / SUMMARY).read_text(encoding="utf-8").splitlines()
     assert lines == summary_lines(told)
@@ -199,6 +204,7 @@ def test_the_summary_says_what_matters_in_plain_words(made: tuple[Collection, Tr
     assert "with the query's own patient allowed: P@1 0.800" in lines
     assert "CONTAMINATED: the model was trained on nih14, own" in lines
     assert "the index's own search finds 0.9877 of the ten nearest" in lines
+    assert "the model may have seen 1,200 of the images in training: it is not known" in lines
     assert not any("left out" in line for line in lines)
     more = {**told, "dropped": {"several findings": 1200}, "lost_classes": {"CT/head/tumour": 3}, "shared_patients": 7}
     assert summary_lines(more)[-3:] == [
@@ -286,7 +292,31 @@ def test_figures_of_another_form_are_refused(folder: Path, content: str) -> None
 
 
 @pytest.mark.parametrize(
-    "change", [{"queries": "5"}, {"model": "m"}, {"micro": {"P@1": None}}, {"by": []}, {"chance": 1}]
+    "change",
+    [
+        {"queries": "5"},
+        {"queries": 5.0},
+        {"queries": True},
+        {"queries": 0},
+        {"model": "m"},
+        {"micro": {"P@1": None}},
+        {"by": []},
+        {"by": {"modality": {"CT": {}}, "region": {}, "dataset": {}, "finding": {}, "label": {}}},
+        {"chance": 1},
+        {"chance": {}},
+        {"levels": {}},
+        {"levels": {"modality": {}, "region": {}, "label": {}}},
+        {"index_recall": {}},
+        {"index": "x"},
+        {"shared_patients": "x"},
+        {"dropped": {"a": "x"}},
+        {"protocol": ["x"]},
+        {"single_label": 1},
+        {"interval": {"P@1": [0.1]}},
+        {"interval": {"P@2": [0.1, 0.2]}},
+        {"leak": {"nothing": 0.5}},
+        {"contaminated": "nih14"},
+    ],
 )
 def test_figures_with_other_values_are_refused(folder: Path, change: dict[str, object]) -> None:
     told = json.loads((folder / METRICS).read_text())

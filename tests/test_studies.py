@@ -12,14 +12,14 @@ import numpy as np
 import pytest
 import torch
 
+from evaluation import asking as asking_module
+from evaluation.asking import first_neighbours, trial_rows
 from evaluation.collection import Collection, Image
 from evaluation.figures import measure
 from evaluation.protocols import Trial, denner2024, leave_patient_out
 from evaluation.studies import STUDIES, StudySettings
-from evaluation.studies import asking as asking_module
 from evaluation.studies import copies as copies_module
 from evaluation.studies import space as space_module
-from evaluation.studies.asking import first_neighbours, trial_rows
 from evaluation.studies.confounds import study_confounds
 from evaluation.studies.copies import find_copies
 from evaluation.studies.dimension import study_dimension
@@ -27,7 +27,7 @@ from evaluation.studies.index_size import PERCENT, _part, study_index_size
 from evaluation.studies.knn import KS, study_knn
 from evaluation.studies.linear import study_linear
 from evaluation.studies.space import study_space
-from radsearch.errors import RadSearchError
+from radsearch.errors import NothingToSearchError, RadSearchError
 
 CPU = StudySettings(device="cpu")
 
@@ -322,8 +322,8 @@ def test_knn_is_the_hand_worked_table() -> None:
     study = study_knn(held, leave_patient_out(held), CPU)
     assert study.val == {"1": 0, "3": 1}  # five neighbours are more than train has
     assert study.k == 3
-    assert study.images == {"train": 4, "val": 1, "test": 3}
-    assert study.left_out == {
+    assert study.task.images == {"train": 4, "val": 1, "test": 3}
+    assert study.task.left_out == {
         "several labels": 1,
         "no label": 1,
         "class not in train": 1,
@@ -331,8 +331,8 @@ def test_knn_is_the_hand_worked_table() -> None:
     }
     assert study.test.accuracy == pytest.approx(2 / 3)  # the nodule is outvoted
     assert study.test.macro_accuracy == pytest.approx(1 / 2)  # of the classes that test has
-    assert (study.commonest.accuracy, study.commonest.macro_accuracy) == pytest.approx((2 / 3, 1 / 2))
-    assert (study.classes, study.shared_patients) == (3, 0)
+    assert (study.task.commonest.accuracy, study.task.commonest.macro_accuracy) == pytest.approx((2 / 3, 1 / 2))
+    assert (study.task.classes, study.task.shared_patients) == (3, 0)
 
 
 def naive_vote(held: Collection, trial: Trial, row: int, k: int) -> str:
@@ -367,7 +367,7 @@ def test_knn_is_an_independent_vote(protocol: Any, memory: int, monkeypatch: pyt
     for row, flag in zip(split["test"], test, strict=True):
         by_class.setdefault(images[row].findings[0], []).append(flag)
     assert study.test.macro_accuracy == pytest.approx(np.mean([np.mean(one) for one in by_class.values()]))
-    assert study.shared_patients > 0
+    assert study.task.shared_patients > 0
 
 
 def test_of_equally_good_k_the_smallest_is_taken() -> None:
@@ -445,7 +445,7 @@ def test_linear_tells_apart_what_lies_apart_and_stops_when_nothing_more_comes() 
     study = study_linear(held, denner2024(held), CPU)
     assert (study.val, study.test.accuracy, study.test.macro_accuracy) == (1, 1, 1)
     assert study.epochs == min(100, study.best_epoch + 20)
-    assert study.commonest.accuracy == 0.5
+    assert study.task.commonest.accuracy == 0.5
 
 
 def test_linear_depends_on_its_seed_alone_and_leaves_the_process_its_random_numbers() -> None:
@@ -521,13 +521,13 @@ def with_copies(seed: int) -> Collection:
     return collection(images, vectors)
 
 
-@pytest.mark.parametrize("tile", [7, 64, 1024])
-def test_copies_are_an_independent_loop_whatever_the_tile(tile: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(copies_module, "_TILE", tile)
-    held = with_copies(13)
+def held_against_a_loop(held: Collection, looked_at: set[int], settings: StudySettings) -> None:
+    """Copies of all pairs that one of these rows is in."""
     expected: dict[bool, list[tuple[tuple[str, str], list[str]]]] = {True: [], False: []}
     for row, one in enumerate(held.images):
         for place in range(row + 1, len(held.images)):
+            if looked_at.isdisjoint({row, place}):
+                continue
             other = held.images[place]
             apart = [
                 word
@@ -540,13 +540,44 @@ def test_copies_are_an_independent_loop_whatever_the_tile(tile: int, monkeypatch
             cosine = float(held.vectors[row].astype(float) @ held.vectors[place])
             if apart and cosine >= 0.99:
                 expected[cosine >= 0.9999].append(((one.id, other.id), apart))
-    found = find_copies(held, leave_patient_out(held), CPU)
+    found = find_copies(held, leave_patient_out(held), settings)
     for copies, pairs in zip(found, (expected[True], expected[False]), strict=True):
         assert len(pairs) > 3
         assert [(pair.ids, list(pair.across)) for pair in copies.listed] == pairs[:50]
         assert copies.pairs == len(pairs)
         assert copies.across_patients == sum("patient" in apart for _, apart in pairs)
         assert copies.across_splits == sum("split" in apart for _, apart in pairs)
+        assert (copies.looked_at, copies.of, copies.seed) == (len(looked_at), len(held.images), settings.seed)
+
+
+@pytest.mark.parametrize("tile", [7, 64, 1024])
+def test_copies_are_an_independent_loop_whatever_the_tile(tile: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(copies_module, "_TILE", tile)
+    held_against_a_loop(with_copies(13), set(range(150)), CPU)
+
+
+@pytest.mark.parametrize("tile", [7, 64, 1024])
+def test_of_many_images_copies_are_those_of_a_sample_and_the_result_says_so(
+    tile: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(copies_module, "_TILE", tile)
+    monkeypatch.setattr(copies_module, "LOOKED_AT", 40)
+    for seed in (0, 1):
+        drawn = set(np.random.default_rng(seed).permutation(150)[:40].tolist())
+        held_against_a_loop(with_copies(13), drawn, replace(CPU, seed=seed))
+
+
+def test_a_sample_lists_the_first_pairs_by_their_ids_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All sixty are alike and one is looked at, whose partners come before it and after it."""
+    monkeypatch.setattr(copies_module, "LOOKED_AT", 1)
+    images = [image(f"{number:02}", f"p{number}", "nodule") for number in range(60)]
+    held = collection(images, np.ones((60, 3)))
+    mine = int(np.random.default_rng(0).permutation(60)[0])
+    assert 0 < mine < 50
+    exact, _ = find_copies(held, leave_patient_out(held), CPU)
+    pairs = [(f"{min(mine, other):02}", f"{max(mine, other):02}") for other in range(60) if other != mine]
+    assert (exact.pairs, exact.looked_at, exact.of) == (59, 1, 60)
+    assert [pair.ids for pair in exact.listed] == pairs[:50]
 
 
 def test_of_very_many_copies_the_first_fifty_are_listed() -> None:
@@ -567,6 +598,78 @@ def test_every_study_turns_into_json_without_a_nan(name: str, protocol: Any) -> 
     held = random_collection(14, images=120)
     told = STUDIES[name](held, protocol(held), StudySettings(device="cpu", memory_mb=16))
     assert json.loads(json.dumps(told, allow_nan=False)).keys() == told.keys()
+
+
+THREE = ("train", "val", "test")
+TURNED = np.random.default_rng(0).normal(size=(60, 24))
+NAMED = [image(f"{n:02}", f"p{n}", "abc"[n // 20], THREE[n % 3]) for n in range(60)]
+SPLITLESS = [replace(one, facts={"modality": "CT", "region": "chest"}) for one in NAMED]
+ONE_CLASS = [replace(one, findings=("a",)) for one in NAMED]
+NO_VAL = "the split val: the study '{}' needs train, val and test"
+NO_SPLITS = "the split train, val, test: the study '{}' needs train, val and test"
+TOO_FEW = "the study 'dimension' needs more than 16 of both"
+CLASSIFIERS = ("knn", "linear")
+# What is odd about a collection; the collection; the studies that cannot be done, and what they say.
+DEGENERATE: dict[str, tuple[Collection, dict[str, str]]] = {
+    "one class": (collection(ONE_CLASS, TURNED), dict.fromkeys(CLASSIFIERS, "one class only: the study '{}'")),
+    "two patients": (collection([replace(one, patient=f"p{n % 2}") for n, one in enumerate(NAMED)], TURNED), {}),
+    "one patient has all of train and val": (
+        collection([replace(one, patient="q" if n % 3 == 2 else "p") for n, one in enumerate(NAMED)], TURNED),
+        {},
+    ),
+    "no split": (collection(SPLITLESS, TURNED), dict.fromkeys(CLASSIFIERS, NO_SPLITS)),
+    "no val": (
+        collection([one for n, one in enumerate(NAMED) if n % 3 != 1], TURNED[:40]),
+        dict.fromkeys(CLASSIFIERS, NO_VAL),
+    ),
+    "two images": (
+        collection([image("i", "a", "a", "train"), image("q", "b", "a", "test")], TURNED[:2]),
+        {**dict.fromkeys(CLASSIFIERS, NO_VAL), "dimension": TOO_FEW},
+    ),
+    "two images of each class": (
+        collection([image(f"{n:02}", f"p{n}", f"c{n // 2}", ("train", "test")[n % 2]) for n in range(60)], TURNED),
+        dict.fromkeys(CLASSIFIERS, NO_VAL),
+    ),
+    "a class of one image": (collection([replace(NAMED[0], findings=("z",)), *NAMED[1:]], TURNED), {}),
+    "all vectors equal": (collection(NAMED, np.ones((60, 24))), {"dimension": "all vectors of the index of here"}),
+    "vectors on a line": (collection(NAMED, np.eye(24)[[3] * 60] * (-1.0) ** np.arange(60)[:, None]), {}),
+    "dimension 2": (collection(NAMED, TURNED[:, :2]), {"dimension": TOO_FEW}),
+    "dimension 1": (collection(NAMED, TURNED[:, :1]), {"dimension": TOO_FEW}),
+    "several findings each": (
+        collection([replace(one, findings=("a", "b")) for one in NAMED], TURNED),
+        dict.fromkeys(CLASSIFIERS, NO_SPLITS),
+    ),
+    "several findings some": (
+        collection([*(replace(one, findings=("a", "b")) for one in NAMED[:6]), *NAMED[6:]], TURNED),
+        {},
+    ),
+}
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("name", list(STUDIES))
+@pytest.mark.parametrize("odd", list(DEGENERATE))
+def test_a_study_of_an_odd_collection_gives_numbers_or_says_what_it_lacks(odd: str, name: str) -> None:
+    held, refusals = DEGENERATE[odd]
+    for protocol in (leave_patient_out, denner2024):
+        try:
+            trial = protocol(held)
+        except NothingToSearchError:
+            continue  # the run's own refusal: no study is asked
+        if name in refusals:
+            with pytest.raises(RadSearchError, match=refusals[name].format(name)):
+                STUDIES[name](held, trial, CPU)
+        else:
+            json.dumps(STUDIES[name](held, trial, CPU), allow_nan=False)
+
+
+def test_space_of_a_sample_of_one_patient_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(space_module, "SAMPLE", 2)
+    images = [image(f"{n:02}", "p" if n else "q", "nodule") for n in range(30)]
+    held = collection(images, TURNED[:30])
+    assert 0 not in np.random.default_rng(0).permutation(30)[:2]
+    with pytest.raises(RadSearchError, match="has drawn 2 images of here, and no two of them"):
+        study_space(held, leave_patient_out(held), CPU)
 
 
 def test_the_studies_are_listed_without_torch() -> None:

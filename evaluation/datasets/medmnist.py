@@ -1,7 +1,5 @@
 """MedMNIST's .npz files of flat pictures: written out as PNG files, with the official splits and labels."""
 
-import zipfile
-import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image as Pillow
 
+from evaluation.arrays import NO_ARCHIVE
 from evaluation.datasets.records import DatasetError, Image, Outcome, Reading
 from evaluation.datasets.tables import rows_of
 
@@ -117,14 +116,18 @@ def _write(pixels: NDArray[np.uint8], path: Path) -> None:
 
 
 def _load(archive: Path, name: str) -> Split:
+    wanted = (f"{name}_images", f"{name}_labels")
     try:
         # A pickled array could run code when it is read; the official files hold none.
         with np.load(archive, allow_pickle=False) as arrays:
-            split = Split(arrays[f"{name}_images"], arrays[f"{name}_labels"])
-    except KeyError as error:
-        raise DatasetError(f"{archive} lacks {name}_images or {name}_labels; get it from {SOURCE}") from error
-    except (OSError, ValueError, EOFError, TypeError, zipfile.BadZipFile, zlib.error) as error:
+            found = [arrays[one] for one in wanted if one in arrays.files]
+    except NO_ARCHIVE as error:
         raise DatasetError(f"{archive} cannot be read ({type(error).__name__}); get it from {SOURCE}") from error
+    if len(found) < len(wanted):
+        raise DatasetError(f"{archive} lacks {' or '.join(wanted)}; get it from {SOURCE}")
+    if not all(isinstance(one, np.ndarray) for one in found):  # numpy hands on the bytes of any other file
+        raise DatasetError(f"{archive} holds files that are no arrays; get it from {SOURCE}")
+    split = Split(*found)
     _check(split, archive)
     return split
 

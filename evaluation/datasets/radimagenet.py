@@ -1,6 +1,6 @@
 """RadImageNet: the official lists of files; what an image shows stands in its path."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -17,6 +17,7 @@ MODALITIES = ("CT", "MR", "US")
 ULTRASOUND = {"thyroid_nodule": ("thyroid", "nodule")}
 UNCLEAR = "path that does not name modality, region and finding"
 TWICE = "listed twice in one split"
+SEVERAL_SPLITS = "listed in more than one split"
 IGNORED = "in the list of --ignore"
 
 
@@ -33,7 +34,8 @@ def read(reading: Reading, *, ignore: Path | None = None) -> Iterator[Outcome]:
     """One outcome for each row of the three lists, RadiologyAI_train.csv, _val.csv and _test.csv.
 
     Column `filename` holds `radiology_ai/CT/abd/normal/abd-normal023599.png`. Region and finding are the folders' names
-    with spaces for underscores. The lists name no patient, and neither does the manifest.
+    with spaces for underscores. The lists name no patient, and neither does the manifest. A file that is in more
+    than one list is left out of all: nobody can say whether it is to be learnt from or asked with.
 
     Args:
         reading: what to read, by which rules.
@@ -48,18 +50,26 @@ def read(reading: Reading, *, ignore: Path | None = None) -> Iterator[Outcome]:
     tables = {
         split: find_file(folders, [f"RadiologyAI_{split}.csv", f"RadImageNet_{split}.csv"], SOURCE) for split in SPLITS
     }
+    several = _in_several(tables)
     for split, table in tables.items():
         seen: set[str] = set()
-        for row in rows_of(table, ("filename",), SOURCE):
-            name = row["filename"]
-            yield _repeated(name, seen, ignored) or _outcome(reading, name, split)
+        for name in _names(table):
+            if name in ignored:
+                yield LeftOut(IGNORED)
+            elif name in several:
+                yield LeftOut(SEVERAL_SPLITS)
+            else:
+                yield LeftOut(TWICE) if name in seen else _outcome(reading, name, split)
             seen.add(name)
 
 
-def _repeated(name: str, seen: set[str], ignored: frozenset[str]) -> LeftOut | None:
-    if name in ignored:
-        return LeftOut(IGNORED)
-    return LeftOut(TWICE) if name in seen else None
+def _in_several(tables: Mapping[str, Path]) -> set[str]:
+    train, val, test = (set(_names(tables[split])) for split in SPLITS)
+    return (train & val) | (train & test) | (val & test)
+
+
+def _names(table: Path) -> Iterator[str]:
+    return (row["filename"] for row in rows_of(table, ("filename",), SOURCE))
 
 
 def _outcome(reading: Reading, name: str, split: str) -> Outcome:
@@ -76,7 +86,7 @@ def _outcome(reading: Reading, name: str, split: str) -> Outcome:
 def shown_by(name: str) -> Shown | None:
     """What the path of an image says of it, or None where it does not say all."""
     parts = _inner(name)
-    if not parts or parts[0] not in MODALITIES:
+    if len(parts) < len(("modality", "file")) or parts[0] not in MODALITIES:
         return None
     modality, *folders, _ = parts
     if modality == "US" and len(folders) == 1:

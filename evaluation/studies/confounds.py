@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from evaluation.asking import Rows, first_neighbours, hits_of
+from evaluation.checks import Flags, Values
 from evaluation.collection import Collection
-from evaluation.metrics import Flags, Values
 from evaluation.protocols import Trial, available
-from evaluation.studies.asking import Rows, first_neighbours, hits_of
 from evaluation.studies.copies import Copies, find_copies
 from evaluation.studies.settings import StudySettings
 
@@ -40,7 +40,8 @@ class Confounds:
     """The study.
 
     finding: sharing a label path, to hold the facts against. facts: dataset, manufacturer, sex, view. exact, near:
-    pairs of images that are not one patient's, or not of one split, and yet (almost) the same to the model.
+    pairs of images that are not one patient's, or not of one split, and yet (almost) the same to the model; of a large
+    trial those that a sample of its images is in.
     """
 
     queries: int
@@ -52,7 +53,7 @@ class Confounds:
 
 
 def study_confounds(collection: Collection, trial: Trial, settings: StudySettings) -> Confounds:
-    """First neighbours by exact search, and all pairs of the trial's images."""
+    """First neighbours by exact search, and pairs of the trial's images: all of them up to 100,000 images."""
     blocks = list(first_neighbours(collection, trial, 1, settings))
     found = np.concatenate([near[:, 0] for _, near in blocks])
     hits = np.concatenate([hits_of(trial, rows, near)[:, 0] for rows, near in blocks])

@@ -6,9 +6,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from evaluation.asking import Rows, first_neighbours, hits_of, macro_of
 from evaluation.collection import Collection
 from evaluation.protocols import Trial
-from evaluation.studies.asking import Rows, first_neighbours, hits_of, macro_of
 from evaluation.studies.settings import StudySettings
 from radsearch.errors import RadSearchError
 from radsearch.study import Vectors

@@ -9,10 +9,10 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from evaluation.asking import Rows, first_neighbours, hits_of, macro_of, patient_codes
 from evaluation.collection import Collection
 from evaluation.metrics import capped_precision
 from evaluation.protocols import Trial, available
-from evaluation.studies.asking import Rows, first_neighbours, hits_of, macro_of, patient_codes
 from evaluation.studies.settings import StudySettings
 
 PERCENT = (1, 3, 10, 30, 100)

@@ -8,12 +8,13 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from evaluation.asking import Rows, first_neighbours
+from evaluation.checks import Values
 from evaluation.collection import Collection
-from evaluation.metrics import Values, majority_vote
+from evaluation.labels import majority_vote
 from evaluation.protocols import Trial
-from evaluation.studies.asking import Rows, first_neighbours
 from evaluation.studies.settings import StudySettings
-from evaluation.studies.splits import Scores, Splits, splits_of
+from evaluation.studies.splits import Scores, Splits, Task, splits_of
 
 KS = (1, 3, 5, 10, 20, 50)
 
@@ -22,19 +23,14 @@ KS = (1, 3, 5, 10, 20, 50)
 class Knn:
     """The study.
 
-    classes: of train. images: split -> number. left_out: reason -> images of the collection. shared_patients: of train,
-    with images in val or test; whether they meet is the protocol's. val: k -> accuracy. k: the best of them, of equal
-    ones the smallest. test: with that k. commonest: what naming train's commonest class comes to.
+    task: whether its shared patients meet is the protocol's. val: k -> accuracy. k: the best of them, of equal ones the
+    smallest. test: with that k.
     """
 
-    classes: int
-    images: Mapping[str, int]
-    left_out: Mapping[str, int]
-    shared_patients: int
+    task: Task
     val: Mapping[str, float]
     k: int
     test: Scores
-    commonest: Scores
 
 
 def study_knn(collection: Collection, trial: Trial, settings: StudySettings) -> Knn:
@@ -51,16 +47,7 @@ def study_knn(collection: Collection, trial: Trial, settings: StudySettings) -> 
     val = {k: float(one.mean()) for k, one in right.items()}
     best = max(ks, key=lambda k: (val[k], -k))
     test = _right(collection, trial, settings, splits, known, "test", [best])[best]
-    return Knn(
-        classes=len(splits.classes),
-        images=splits.images,
-        left_out=splits.left_out,
-        shared_patients=splits.shared_patients,
-        val={str(k): accuracy for k, accuracy in val.items()},
-        k=best,
-        test=splits.scores(test),
-        commonest=splits.commonest,
-    )
+    return Knn(splits.task, {str(k): accuracy for k, accuracy in val.items()}, best, splits.scores(test))
 
 
 def _right(  # noqa: PLR0913, PLR0917 -- private, and called twice

@@ -3,18 +3,18 @@
 Source: the settings of Denner et al., arXiv 2403.06567, and their published code. The vectors are of unit length here.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from evaluation.asking import Rows
 from evaluation.collection import Collection
 from evaluation.protocols import Trial
-from evaluation.studies.asking import Rows
 from evaluation.studies.settings import StudySettings
-from evaluation.studies.splits import Scores, Splits, splits_of
+from evaluation.studies.splits import Scores, Splits, Task, splits_of
 from radsearch.models.devices import devices_of
 from radsearch.study import Vectors
 
@@ -25,21 +25,16 @@ LEARNING_RATE, WEIGHT_DECAY, BATCH, EPOCHS, PATIENCE = 1e-3, 0.01, 512, 100, 20
 class Linear:
     """The study.
 
-    classes: of train. images: split -> number. left_out: reason -> images of the collection. shared_patients: of train,
-    with images in val or test. epochs: that were trained. best_epoch: from 1, the first of the best on val. val: its
-    accuracy there. test: of that epoch's layer. commonest: what naming train's commonest class comes to.
+    epochs: that were trained. best_epoch: from 1, the first of the best on val. val: its accuracy there. test: of that
+    epoch's layer.
     """
 
-    classes: int
-    images: Mapping[str, int]
-    left_out: Mapping[str, int]
-    shared_patients: int
+    task: Task
     seed: int
     epochs: int
     best_epoch: int
     val: float
     test: Scores
-    commonest: Scores
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -58,17 +53,14 @@ def study_linear(collection: Collection, trial: Trial, settings: StudySettings) 
     """
     splits = splits_of(collection, trial, "linear")
     trained = _train(collection.vectors, splits, settings)
+    test = splits.scores(_right(trained.layer, collection.vectors, splits, "test"))
     return Linear(
-        classes=len(splits.classes),
-        images=splits.images,
-        left_out=splits.left_out,
-        shared_patients=splits.shared_patients,
+        task=splits.task,
         seed=settings.seed,
         epochs=trained.epochs,
         best_epoch=trained.best_epoch,
         val=trained.val,
-        test=splits.scores(_right(trained.layer, collection.vectors, splits, "test")),
-        commonest=splits.commonest,
+        test=test,
     )
 
 

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from evaluation.asking import Rows, patient_codes, trial_rows
 from evaluation.collection import Collection
 from evaluation.protocols import Trial
-from evaluation.studies.asking import Rows, patient_codes, trial_rows
 from evaluation.studies.settings import StudySettings
 from radsearch.errors import RadSearchError
 
@@ -55,7 +55,7 @@ def study_space(collection: Collection, trial: Trial, settings: StudySettings) -
     """Alignment, uniformity and separation of at most 5,000 images of the trial, drawn with the seed.
 
     Raises:
-        RadSearchError: no two of the images may be compared.
+        RadSearchError: no two of the images that were drawn may be compared.
     """
     rows = trial_rows(trial)
     drawn = np.random.default_rng(settings.seed).permutation(rows)[:SAMPLE]
@@ -67,7 +67,10 @@ def study_space(collection: Collection, trial: Trial, settings: StudySettings) -
         near, far = near + float(cosines[shared].sum()), far + float(cosines[~shared].sum())
         closeness += float(np.exp(4 * cosines - 4).sum())  # the squared distance of unit vectors is 2 - 2 cosine
     if not pairs:
-        raise RadSearchError(f"{collection.source} has no two images that the protocol {trial.protocol} lets meet")
+        raise RadSearchError(
+            f"the study 'space' has drawn {len(drawn):,} images of {collection.source}, and no two of them that the "
+            f"protocol {trial.protocol} lets meet: are they all one patient's?"
+        )
     inside = near / within if within else None
     outside = far / (pairs - within) if pairs > within else None
     return Space(

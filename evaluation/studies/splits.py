@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from evaluation.asking import Rows
+from evaluation.checks import Values
 from evaluation.collection import Collection
-from evaluation.metrics import Values
 from evaluation.protocols import Trial
-from evaluation.studies.asking import Rows
 from radsearch.errors import RadSearchError
 
 SPLITS = ("train", "val", "test")
@@ -23,13 +23,27 @@ class Scores:
     macro_accuracy: float
 
 
+@dataclass(frozen=True, slots=True)
+class Task:
+    """What there is to be named, whoever names it.
+
+    classes: of train. images: split -> number. left_out: reason -> images of the collection. shared_patients: of train,
+    with images in val or test. commonest: what naming train's commonest class comes to.
+    """
+
+    classes: int
+    images: Mapping[str, int]
+    left_out: Mapping[str, int]
+    shared_patients: int
+    commonest: Scores
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Splits:
     """Images of exactly one label.
 
     classes: of train, in order; a class's code is its place. rows: split -> (images,) rows of the collection, rising.
-    codes: split -> (images,) the class of each. left_out: reason -> number of images of the collection.
-    shared_patients: patients of train with images in val or test, too.
+    codes: split -> (images,) the class of each. left_out, shared_patients: as in a task.
     """
 
     classes: Sequence[str]
@@ -39,15 +53,12 @@ class Splits:
     shared_patients: int
 
     @property
-    def images(self) -> dict[str, int]:
-        """Split -> number of images."""
-        return {split: len(rows) for split, rows in self.rows.items()}
-
-    @property
-    def commonest(self) -> Scores:
-        """What naming train's commonest class for every image comes to."""
+    def task(self) -> Task:
+        """The same in numbers."""
         guess = np.bincount(self.codes["train"]).argmax()
-        return self.scores((self.codes["test"] == guess).astype(np.float64))
+        commonest = self.scores((self.codes["test"] == guess).astype(np.float64))
+        images = {split: len(rows) for split, rows in self.rows.items()}
+        return Task(len(self.classes), images, self.left_out, self.shared_patients, commonest)
 
     def scores(self, right: Values) -> Scores:
         """right: (test,) 1 where the class was found, else 0."""
@@ -103,7 +114,9 @@ def _require(collection: Collection, images: Mapping[str, int], classes: Sequenc
             "or a column of the manifest)"
         )
     if len(classes) < 2:  # noqa: PLR2004 -- of one class there is nothing to be told apart
-        raise RadSearchError(f"the split train of {collection.source} has one class only: nothing is to be told apart")
+        raise RadSearchError(
+            f"the split train of {collection.source} has one class only: the study {study!r} has nothing to tell apart"
+        )
 
 
 def _shared_patients(collection: Collection, rows: Mapping[str, Rows]) -> int:

@@ -5,8 +5,8 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from evaluation.checks import Flags, Values
 from evaluation.collection import Collection, Image
-from evaluation.metrics import Flags, Values
 from evaluation.neighbours import nearest
 from evaluation.protocols import Trial
 from evaluation.studies.settings import StudySettings
