@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ingest.manifest import read_rows
 from radsearch.errors import SettingsError
 from radsearch.privacy import Pseudonymizer
+from radsearch.reading.manifest import read_rows
 from radsearch.study import Facts
 
 
@@ -80,7 +80,7 @@ class Archive:
         if self.manifest is None:
             return
         folder = self.manifest.resolve().parent
-        for row in read_rows(self.manifest, pseudonymizer, dataset=self.dataset, split=self.split):
+        for row in read_rows(self.manifest, pseudonymizer.pseudonym, dataset=self.dataset, split=self.split):
             if row.reason is not None:
                 yield SourceFile(folder, row.filepath, row.filepath, reason=row.reason)
             else:

@@ -12,12 +12,12 @@ from test_index_embedded import MODEL
 
 from evaluation import collection
 from evaluation.collection import from_files, from_index
-from ingest.manifest import read_rows
 from radsearch.errors import EmbeddingError, ManifestError, SettingsError, UnknownNameError
 from radsearch.index import Index, IndexedImage, Stored, open_index
 from radsearch.index.records import IndexCard
 from radsearch.index.schema import payload_of
 from radsearch.privacy import Pseudonymizer
+from radsearch.reading.manifest import read_rows
 from radsearch.settings import Settings
 from radsearch.study import StudyImage
 
@@ -113,7 +113,7 @@ def test_published_embeddings_say_what_an_ingest_of_their_manifest_would_say(
     np.save(files[0], np.eye(5, 4) + 1)
     files[1].write_text(MESSY)
     with open_index(settings, create_for=[MODEL]) as index:
-        for row in read_rows(files[1], pseudonymizer, dataset=None, split=None):
+        for row in read_rows(files[1], pseudonymizer.pseudonym, dataset=None, split=None):
             frame = StudyImage(np.zeros((2, 2), np.uint8), None, replace(row.facts, instance=row.filepath))
             payload = payload_of(frame, content="c", described="d", models=["first"])
             point = f"00000000-0000-4000-8000-00000000000{row.filepath[0]}"

@@ -5,10 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from ingest.manifest import read_rows
 from radsearch.errors import ManifestError
 from radsearch.privacy import Pseudonymizer
-from radsearch.reading.manifest import ManifestRow
+from radsearch.reading.manifest import ManifestRow, read_rows
 from radsearch.study import Facts, Labels
 
 COLUMNS = "filepath,patient,modality,region,labels"
@@ -20,7 +19,7 @@ def read_text(tmp_path: Path, pseudonymizer: Pseudonymizer) -> Reader:
     def read(text: "str | bytes", dataset: str | None = None, split: str | None = None) -> list[ManifestRow]:
         manifest = tmp_path / "manifest.csv"
         manifest.write_bytes(text if isinstance(text, bytes) else text.encode())
-        return list(read_rows(manifest, pseudonymizer, dataset=dataset, split=split))
+        return list(read_rows(manifest, pseudonymizer.pseudonym, dataset=dataset, split=split))
 
     return read
 
@@ -127,4 +126,4 @@ def test_a_manifest_that_is_missing_or_a_folder_is_said_to_be_unreadable(
     tmp_path: Path, pseudonymizer: Pseudonymizer, name: str
 ) -> None:
     with pytest.raises(ManifestError, match="cannot be read"):
-        list(read_rows(tmp_path / name, pseudonymizer, dataset=None, split=None))
+        list(read_rows(tmp_path / name, pseudonymizer.pseudonym, dataset=None, split=None))
