@@ -11,7 +11,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from evaluation.studies import STUDIES, StudySettings
+from evaluation.settings import SearchSettings
+from evaluation.studies import STUDIES
 from radsearch.errors import RadSearchError, SettingsError, exit_code
 from radsearch.settings import load_settings
 
@@ -86,7 +87,7 @@ def _run(options: argparse.Namespace) -> int:
     undone = 0
     for name in dict.fromkeys(options.study):
         try:
-            found = STUDIES[name](collection, trial, StudySettings(settings.device, options.memory))
+            found = STUDIES[name](collection, trial, SearchSettings(settings.device, options.memory))
         except RadSearchError as error:
             undone += 1
             print(f"the study {name} could not be made: {error}", file=sys.stderr)  # noqa: T201

@@ -9,7 +9,7 @@ from evaluation.checks import Flags, Values
 from evaluation.collection import Collection, Image
 from evaluation.neighbours import nearest
 from evaluation.protocols import Trial
-from evaluation.studies.settings import StudySettings
+from evaluation.settings import SearchSettings
 from radsearch.study import Vectors
 
 Rows = NDArray[np.int64]
@@ -17,7 +17,7 @@ _BLOCK = 8192  # queries at once, at most
 
 
 def first_neighbours(
-    collection: Collection, trial: Trial, depth: int, settings: StudySettings
+    collection: Collection, trial: Trial, depth: int, settings: SearchSettings
 ) -> Iterator[tuple[Rows, Rows]]:
     """The nearest images of the index, by exact search, as the trial allows.
 

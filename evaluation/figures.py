@@ -14,7 +14,7 @@ from evaluation.collection import Collection
 from evaluation.intervals import Interval, intervals_of
 from evaluation.labels import label_overlap, majority_vote, share_label
 from evaluation.protocols import LEVELS, NO_FINDING, Level, Trial, available
-from evaluation.studies.settings import StudySettings
+from evaluation.settings import SearchSettings
 from evaluation.summary import Summary, summarise
 
 CUTS = (1, 3, 5, 10)
@@ -84,7 +84,7 @@ def measure(collection: Collection, trial: Trial, *, device: str = "auto", memor
         device: for the search; "auto" takes a GPU where there is one.
         memory_mb: bound of the search's memory, in 10**6 bytes.
     """
-    settings = StudySettings(device, memory_mb)
+    settings = SearchSettings(device, memory_mb)
     by_level = {level: _classes(trial, level) for level in LEVELS}
     reachable = {level: available(trial, collection, level) for level in LEVELS}
     r_depth = int(min(reachable["label"].max(), _DEEPEST))
@@ -239,7 +239,7 @@ def _is_abnormal(paths: frozenset[str]) -> bool:
 
 
 def _leak(
-    collection: Collection, trial: Trial, classes: _Classes, values: Mapping[str, Values], settings: StudySettings
+    collection: Collection, trial: Trial, classes: _Classes, values: Mapping[str, Values], settings: SearchSettings
 ) -> dict[str, float] | None:
     """The same precisions where a query may meet other images of its own patient.
 

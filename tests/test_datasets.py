@@ -9,13 +9,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from ingest.manifest import read_rows
 
 from evaluation.datasets import command
 from evaluation.datasets.records import NO_FILE, NO_LABEL, SEVERAL_LABELS, DatasetError, Image, LeftOut, Reading
 from evaluation.datasets.splits import draw_train_and_val
 from evaluation.datasets.tables import age_of, find_file, lines_of, rows_of, sex_of
 from evaluation.datasets.writing import COLUMNS, write_manifest
-from ingest.manifest import read_rows
 from radsearch.errors import exit_code
 from radsearch.privacy import Pseudonymizer
 from radsearch.study import Labels

@@ -17,7 +17,8 @@ from evaluation.asking import first_neighbours, trial_rows
 from evaluation.collection import Collection, Image
 from evaluation.figures import measure
 from evaluation.protocols import Trial, denner2024, leave_patient_out
-from evaluation.studies import STUDIES, StudySettings
+from evaluation.settings import SearchSettings
+from evaluation.studies import STUDIES
 from evaluation.studies import copies as copies_module
 from evaluation.studies import space as space_module
 from evaluation.studies.confounds import study_confounds
@@ -29,7 +30,7 @@ from evaluation.studies.linear import study_linear
 from evaluation.studies.space import study_space
 from radsearch.errors import NothingToSearchError, RadSearchError
 
-CPU = StudySettings(device="cpu")
+CPU = SearchSettings(device="cpu")
 
 
 @pytest.fixture(autouse=True)
@@ -521,7 +522,7 @@ def with_copies(seed: int) -> Collection:
     return collection(images, vectors)
 
 
-def held_against_a_loop(held: Collection, looked_at: set[int], settings: StudySettings) -> None:
+def held_against_a_loop(held: Collection, looked_at: set[int], settings: SearchSettings) -> None:
     """Copies of all pairs that one of these rows is in."""
     expected: dict[bool, list[tuple[tuple[str, str], list[str]]]] = {True: [], False: []}
     for row, one in enumerate(held.images):
@@ -596,7 +597,7 @@ def test_of_very_many_copies_the_first_fifty_are_listed() -> None:
 @pytest.mark.parametrize("protocol", [denner2024, leave_patient_out])
 def test_every_study_turns_into_json_without_a_nan(name: str, protocol: Any) -> None:
     held = random_collection(14, images=120)
-    told = STUDIES[name](held, protocol(held), StudySettings(device="cpu", memory_mb=16))
+    told = STUDIES[name](held, protocol(held), SearchSettings(device="cpu", memory_mb=16))
     assert json.loads(json.dumps(told, allow_nan=False)).keys() == told.keys()
 
 

@@ -10,8 +10,8 @@ from evaluation.asking import Rows, first_neighbours, hits_of
 from evaluation.checks import Flags, Values
 from evaluation.collection import Collection
 from evaluation.protocols import Trial, available
+from evaluation.settings import SearchSettings
 from evaluation.studies.copies import Copies, find_copies
-from evaluation.studies.settings import StudySettings
 
 FACTS = ("dataset", "manufacturer", "sex", "view")
 
@@ -52,7 +52,7 @@ class Confounds:
     near: Copies
 
 
-def study_confounds(collection: Collection, trial: Trial, settings: StudySettings) -> Confounds:
+def study_confounds(collection: Collection, trial: Trial, settings: SearchSettings) -> Confounds:
     """First neighbours by exact search, and pairs of the trial's images: all of them up to 100,000 images."""
     blocks = list(first_neighbours(collection, trial, 1, settings))
     found = np.concatenate([near[:, 0] for _, near in blocks])

@@ -11,7 +11,7 @@ from torch import Tensor
 from evaluation.asking import Rows, patient_codes, trial_rows
 from evaluation.collection import Collection
 from evaluation.protocols import Trial
-from evaluation.studies.settings import StudySettings
+from evaluation.settings import SearchSettings
 from radsearch.models.devices import devices_of
 from radsearch.study import Vectors
 
@@ -89,7 +89,7 @@ class _Images:
     splits: Rows
 
 
-def find_copies(collection: Collection, trial: Trial, settings: StudySettings) -> tuple[Copies, Copies]:
+def find_copies(collection: Collection, trial: Trial, settings: SearchSettings) -> tuple[Copies, Copies]:
     """The exact ones, and those that are near without being exact, among queries and index of the trial.
 
     All pairs of up to 100,000 images are compared; of more, the pairs of 100,000 that are drawn with the seed, with
@@ -125,7 +125,7 @@ def _split_codes(splits: Sequence[str | None]) -> Rows:
     return np.array([-1 if split is None else names.index(split) for split in splits], np.int64)
 
 
-def _alike(images: _Images, settings: StudySettings) -> Iterator[_Tile]:
+def _alike(images: _Images, settings: SearchSettings) -> Iterator[_Tile]:
     """Each image that is looked at with those after it, and with those before it that are not looked at."""
     device = torch.device(devices_of(settings.device)[0])
     of_row = 4 * 12 * images.vectors.shape[1]  # both sides, in float32 and in float64, here and on the device

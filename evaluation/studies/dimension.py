@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from evaluation.asking import Rows, first_neighbours, hits_of, macro_of
 from evaluation.collection import Collection
 from evaluation.protocols import Trial
-from evaluation.studies.settings import StudySettings
+from evaluation.settings import SearchSettings
 from radsearch.errors import RadSearchError
 from radsearch.study import Vectors
 
@@ -53,7 +53,7 @@ class _Components:
     variances: NDArray[np.float64]
 
 
-def study_dimension(collection: Collection, trial: Trial, settings: StudySettings) -> Dimension:
+def study_dimension(collection: Collection, trial: Trial, settings: SearchSettings) -> Dimension:
     """P@1 on 512, 256 ... 16 principal components, as far as they are fewer than dimensions and images of the index.
 
     The components are fitted on the vectors of the index alone, and all vectors are centred with its mean.
@@ -74,7 +74,7 @@ def study_dimension(collection: Collection, trial: Trial, settings: StudySetting
     return Dimension(len(trial.queries), len(trial.index), sizes)
 
 
-def _fit(collection: Collection, rows: Rows, settings: StudySettings) -> _Components:
+def _fit(collection: Collection, rows: Rows, settings: SearchSettings) -> _Components:
     vectors = collection.vectors
     mean = sum(vectors[part].sum(axis=0, dtype=np.float64) for part in _parts(rows, vectors, settings)) / len(rows)
     scatter = np.zeros((vectors.shape[1], vectors.shape[1]))
@@ -87,13 +87,13 @@ def _fit(collection: Collection, rows: Rows, settings: StudySettings) -> _Compon
     return _Components(np.asarray(mean), directions[:, ::-1], variances[::-1].clip(min=0))
 
 
-def _parts(rows: Rows, vectors: Vectors, settings: StudySettings) -> Iterator[Rows]:
+def _parts(rows: Rows, vectors: Vectors, settings: SearchSettings) -> Iterator[Rows]:
     step = max(1, settings.memory_mb * 10**6 // 4 // (8 * vectors.shape[1]))
     return (rows[start : start + step] for start in range(0, len(rows), step))
 
 
 def _of_size(
-    collection: Collection, trial: Trial, settings: StudySettings, components: _Components, size: int
+    collection: Collection, trial: Trial, settings: SearchSettings, components: _Components, size: int
 ) -> OfDimension:
     vectors = np.empty((len(collection.vectors), size), np.float32)
     without = 0
@@ -108,7 +108,7 @@ def _of_size(
     return OfDimension(size, True, variance, *precision, without)
 
 
-def _precision(collection: Collection, trial: Trial, settings: StudySettings) -> tuple[float, float]:
+def _precision(collection: Collection, trial: Trial, settings: SearchSettings) -> tuple[float, float]:
     """Micro and macro P@1."""
     blocks = first_neighbours(collection, trial, 1, settings)
     hits = np.concatenate([hits_of(trial, rows, found)[:, 0] for rows, found in blocks])

@@ -13,7 +13,7 @@ from evaluation.asking import Rows, first_neighbours, hits_of, macro_of, patient
 from evaluation.collection import Collection
 from evaluation.metrics import capped_precision
 from evaluation.protocols import Trial, available
-from evaluation.studies.settings import StudySettings
+from evaluation.settings import SearchSettings
 
 PERCENT = (1, 3, 10, 30, 100)
 DRAWS = 5
@@ -65,7 +65,7 @@ class _Draw:
     macro: Mapping[str, float]
 
 
-def study_index_size(collection: Collection, trial: Trial, settings: StudySettings) -> IndexSize:
+def study_index_size(collection: Collection, trial: Trial, settings: SearchSettings) -> IndexSize:
     """Search in 1, 3, 10, 30 and 100 % of the index, in five draws each."""
     sizes = []
     for percent in PERCENT:
@@ -86,7 +86,7 @@ def _part(collection: Collection, trial: Trial, percent: int, seed: Sequence[int
     return part
 
 
-def _measured(collection: Collection, trial: Trial, settings: StudySettings) -> _Draw:
+def _measured(collection: Collection, trial: Trial, settings: SearchSettings) -> _Draw:
     reachable = available(trial, collection, "label")
     there = reachable > 0
     asked = replace(trial, queries=trial.queries[there])

@@ -13,7 +13,7 @@ from evaluation.checks import Values
 from evaluation.collection import Collection
 from evaluation.labels import majority_vote
 from evaluation.protocols import Trial
-from evaluation.studies.settings import StudySettings
+from evaluation.settings import SearchSettings
 from evaluation.studies.splits import Scores, Splits, Task, splits_of
 
 KS = (1, 3, 5, 10, 20, 50)
@@ -33,7 +33,7 @@ class Knn:
     test: Scores
 
 
-def study_knn(collection: Collection, trial: Trial, settings: StudySettings) -> Knn:
+def study_knn(collection: Collection, trial: Trial, settings: SearchSettings) -> Knn:
     """Every neighbour in train votes for its class; of classes with as many votes that of the nearest voter wins.
 
     Raises:
@@ -53,7 +53,7 @@ def study_knn(collection: Collection, trial: Trial, settings: StudySettings) -> 
 def _right(  # noqa: PLR0913, PLR0917 -- private, and called twice
     collection: Collection,
     trial: Trial,
-    settings: StudySettings,
+    settings: SearchSettings,
     splits: Splits,
     known: Rows,
     split: str,

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from evaluation.asking import Rows
 from evaluation.collection import Collection
 from evaluation.protocols import Trial
-from evaluation.studies.settings import StudySettings
+from evaluation.settings import SearchSettings
 from evaluation.studies.splits import Scores, Splits, Task, splits_of
 from radsearch.models.devices import devices_of
 from radsearch.study import Vectors
@@ -45,7 +45,7 @@ class _Trained:
     val: float
 
 
-def study_linear(collection: Collection, trial: Trial, settings: StudySettings) -> Linear:
+def study_linear(collection: Collection, trial: Trial, settings: SearchSettings) -> Linear:
     """Train with AdamW on cross-entropy until 20 epochs bring nothing on val, 100 at most; the best epoch is tested.
 
     Raises:
@@ -64,7 +64,7 @@ def study_linear(collection: Collection, trial: Trial, settings: StudySettings) 
     )
 
 
-def _train(vectors: Vectors, splits: Splits, settings: StudySettings) -> _Trained:
+def _train(vectors: Vectors, splits: Splits, settings: SearchSettings) -> _Trained:
     device = torch.device(devices_of(settings.device)[0])
     layer = _new_layer(vectors.shape[1], len(splits.classes), settings.seed).to(device)
     optimiser = torch.optim.AdamW(layer.parameters(), lr=LEARNING_RATE, weight_decay=WEIGHT_DECAY)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from evaluation.asking import Rows, patient_codes, trial_rows
 from evaluation.collection import Collection
 from evaluation.protocols import Trial
-from evaluation.studies.settings import StudySettings
+from evaluation.settings import SearchSettings
 from radsearch.errors import RadSearchError
 
 SAMPLE = 5000
@@ -51,7 +51,7 @@ class _Sample:
     patients: Rows
 
 
-def study_space(collection: Collection, trial: Trial, settings: StudySettings) -> Space:
+def study_space(collection: Collection, trial: Trial, settings: SearchSettings) -> Space:
     """Alignment, uniformity and separation of at most 5,000 images of the trial, drawn with the seed.
 
     Raises:
@@ -99,7 +99,7 @@ def _sample(collection: Collection, trial: Trial, rows: Rows) -> _Sample:
     )
 
 
-def _pairs(sample: _Sample, settings: StudySettings) -> Iterator[tuple[NDArray[np.float64], NDArray[np.bool_]]]:
+def _pairs(sample: _Sample, settings: SearchSettings) -> Iterator[tuple[NDArray[np.float64], NDArray[np.bool_]]]:
     """Cosines of some pairs, each of them once, and whether the two share a class."""
     count = len(sample.vectors)
     step = max(1, settings.memory_mb * 10**6 // 2 // (64 * count))
