@@ -2,18 +2,14 @@
 
 import argparse
 import json
-import os
-import re
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from evaluation.settings import SearchSettings
 from evaluation.studies import STUDIES
-from radsearch.errors import RadSearchError, SettingsError, exit_code
+from radsearch.errors import SettingsError, exit_code
 from radsearch.settings import load_settings
 
 if TYPE_CHECKING:
@@ -66,52 +62,25 @@ def _add_run(parser: argparse.ArgumentParser) -> None:
 
 
 def _run(options: argparse.Namespace) -> int:
-    from evaluation.asking import trial_rows
-    from evaluation.contamination import seen_in_training
-    from evaluation.figures import measure
-    from evaluation.protocols import PROTOCOLS
-    from evaluation.report import write_report
-    from evaluation.runs import Surroundings, add_study, summary_lines, write_run
+    from evaluation.running import Asked, folder_of, make_run
 
     settings = load_settings()
     model = options.model or (settings.model if options.vectors is None else options.vectors.stem)
-    name = re.sub(r"[^\w.-]", "_", model).strip(".")
-    folder = options.out or Path("evaluation-runs", f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{options.protocol}-{name}")
-    _check(options, folder)
+    asked = Asked(
+        options.out or folder_of(Path("evaluation-runs"), options.protocol, model),
+        options.protocol,
+        options.single_label,
+        options.study,
+        options.pictures,
+        options.memory,
+    )
+    asked.check()
     collection, recall = _collection(options, model)
-    trial = PROTOCOLS[options.protocol](collection, single_label=options.single_label)
-    figures = measure(collection, trial, device=settings.device, memory_mb=options.memory)
-    training = seen_in_training(collection, trial_rows(trial).tolist(), settings.settings_folder)
-    told = write_run(folder, collection, trial, figures, Surroundings(training, recall))
-    print("\n".join(summary_lines(told)))  # noqa: T201 -- data goes to stdout
-    undone = 0
-    for name in dict.fromkeys(options.study):
-        try:
-            found = STUDIES[name](collection, trial, SearchSettings(settings.device, options.memory))
-        except RadSearchError as error:
-            undone += 1
-            print(f"the study {name} could not be made: {error}", file=sys.stderr)  # noqa: T201
-            continue
-        add_study(folder, name, found)
-        print(f"{name}: {json.dumps(found)}")  # noqa: T201
-    write_report(folder, options.pictures)
-    print(f"the run is in {folder}", file=sys.stderr)  # noqa: T201
-    return 1 if undone else 0
-
-
-def _check(options: argparse.Namespace, folder: Path) -> None:
-    """What would be refused at the end is refused before hours of work."""
-    if options.memory < 1:
-        raise SettingsError("--memory is 1 or more")
-    _check_pictures(options)
-    there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
-    if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
-        raise SettingsError(f"the run cannot be written to {folder}: {there} is no folder to write to")
-
-
-def _check_pictures(options: argparse.Namespace) -> None:
-    if options.pictures and not options.pictures.is_dir():
-        raise SettingsError(f"--pictures {options.pictures} is no folder")
+    made = make_run(collection, recall, asked, settings, print)
+    for name, reason in made.undone.items():
+        print(f"the study {name} could not be made: {reason}", file=sys.stderr)  # noqa: T201
+    print(f"the run is in {asked.folder}", file=sys.stderr)  # noqa: T201
+    return 1 if made.undone else 0
 
 
 def _collection(options: argparse.Namespace, model: str) -> "tuple[Collection, float | None]":
@@ -134,9 +103,10 @@ def _collection(options: argparse.Namespace, model: str) -> "tuple[Collection, f
 def _compare(options: argparse.Namespace) -> int:
     from evaluation.comparison import compare, comparison_lines
     from evaluation.report import write_comparison
+    from evaluation.running import check_pictures
     from evaluation.runs import read_run
 
-    _check_pictures(options)
+    check_pictures(options.pictures)
     runs = [read_run(folder) for folder in options.runs]
     comparisons = compare(runs)
     if options.html:
@@ -151,8 +121,9 @@ def _compare(options: argparse.Namespace) -> int:
 
 def _report(options: argparse.Namespace) -> int:
     from evaluation.report import write_report
+    from evaluation.running import check_pictures
 
-    _check_pictures(options)
+    check_pictures(options.pictures)
     print(write_report(options.folder, options.pictures))  # noqa: T201
     return 0
 

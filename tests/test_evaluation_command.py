@@ -331,7 +331,7 @@ def test_what_is_refused_in_the_end_is_refused_before_the_work(
     def searched(*_: object, **__: object) -> None:
         raise AssertionError("searched")
 
-    monkeypatch.setattr("evaluation.figures.measure", searched)
+    monkeypatch.setattr("evaluation.running.measure", searched)
     below = str(published.manifest / "deep" / "run")
     assert "cannot be written" in refusal(capsys, ["run", *published.arguments, "--out", below])
     for command in (["run", *published.arguments], ["compare", "one", "other"], ["report", "one"]):

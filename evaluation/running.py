@@ -1,0 +1,103 @@
+"""One run from end to end: what `python -m evaluation run` and the Prefect flow share."""
+
+import json
+import os
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from evaluation.asking import trial_rows
+from evaluation.collection import Collection
+from evaluation.contamination import seen_in_training
+from evaluation.figures import measure
+from evaluation.protocols import PROTOCOLS
+from evaluation.report import write_report
+from evaluation.runs import Surroundings, add_study, summary_lines, write_run
+from evaluation.settings import SearchSettings
+from evaluation.studies import STUDIES
+from radsearch.errors import RadSearchError, SettingsError
+from radsearch.settings import Settings
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What a run is to do.
+
+    folder: of the run. pictures: where the images' ids are files, for the report. memory_mb: of the search.
+    """
+
+    folder: Path
+    protocol: str = "leave-patient-out"
+    single_label: bool = False
+    studies: Sequence[str] = ()
+    pictures: Path | None = None
+    memory_mb: int = 512
+
+    def check(self) -> None:
+        """What would be refused at the end is refused before hours of work.
+
+        Raises:
+            SettingsError: the run could not be written, or there is no such folder of pictures.
+        """
+        if self.memory_mb < 1:
+            raise SettingsError("--memory is 1 or more")
+        check_pictures(self.pictures)
+        there = next(path for path in (self.folder, *self.folder.absolute().parents) if path.exists())
+        if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
+            raise SettingsError(f"the run cannot be written to {self.folder}: {there} is no folder to write to")
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """What became of a run: its `metrics.json`, and the studies that could not be made, with their reasons."""
+
+    metrics: Mapping[str, Any]
+    undone: Mapping[str, str]
+
+
+def folder_of(runs: Path, protocol: str, model: str) -> Path:
+    """Where a run of now goes among others: `TIME-PROTOCOL-MODEL`."""
+    name = re.sub(r"[^\w.-]", "_", model).strip(".")
+    return runs / f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{protocol}-{name}"
+
+
+def check_pictures(pictures: Path | None) -> None:
+    """Raises SettingsError where the folder of pictures is none."""
+    if pictures is not None and not pictures.is_dir():
+        raise SettingsError(f"--pictures {pictures} is no folder")
+
+
+def make_run(
+    collection: Collection, recall: float | None, asked: Asked, settings: Settings, say: Callable[[str], None]
+) -> Made:
+    """Measure, write the run, make the studies, draw the report.
+
+    Args:
+        collection: the images.
+        recall: of the index that they are from.
+        asked: what is to be done; it was checked.
+        settings: of the device, and of the user's own models.
+        say: is told the figures and each study in lines of text, as soon as they are there.
+
+    Raises:
+        RadSearchError: the protocol finds nothing to ask, or the run cannot be written.
+    """
+    trial = PROTOCOLS[asked.protocol](collection, single_label=asked.single_label)
+    figures = measure(collection, trial, device=settings.device, memory_mb=asked.memory_mb)
+    training = seen_in_training(collection, trial_rows(trial).tolist(), settings.settings_folder)
+    told = write_run(asked.folder, collection, trial, figures, Surroundings(training, recall))
+    say("\n".join(summary_lines(told)))
+    undone = {}
+    for name in dict.fromkeys(asked.studies):
+        try:
+            found = STUDIES[name](collection, trial, SearchSettings(settings.device, asked.memory_mb))
+        except RadSearchError as error:
+            undone[name] = str(error)
+        else:
+            add_study(asked.folder, name, found)
+            say(f"{name}: {json.dumps(found)}")
+    write_report(asked.folder, asked.pictures)
+    return Made(told, undone)
