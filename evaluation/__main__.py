@@ -16,9 +16,6 @@ if TYPE_CHECKING:
     from evaluation.collection import Collection
 
 
-_RECALL_SAMPLES = 100
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; 0 done, 1 done with rows or studies left out, 2 could not do it."""
     options = _parser().parse_args(arguments)
@@ -43,6 +40,9 @@ def _parser() -> argparse.ArgumentParser:
     report.add_argument("folder", type=Path, metavar="RUN", help="folder of a run")
     report.add_argument("--pictures", type=Path, metavar="DIR", help="where the images' ids are files")
     report.set_defaults(run=_report)
+    accept = commands.add_parser("accept", help="hold later runs of the same model and protocol to this one")
+    accept.add_argument("folder", type=Path, metavar="RUN", help="folder of a run, beside those that are held to it")
+    accept.set_defaults(run=_accept)
     datasets.add_to(commands.add_parser("dataset", help="make a manifest of a public data set's own files"))
     return parser
 
@@ -85,10 +85,9 @@ def _run(options: argparse.Namespace) -> int:
 
 def _collection(options: argparse.Namespace, model: str) -> "tuple[Collection, float | None]":
     """The images, and the recall of their index where they are from one."""
-    from evaluation.collection import from_files, from_index
+    from evaluation.collection import from_files
+    from evaluation.running import read_index
     from radsearch.commands import settings_of
-    from radsearch.index import open_index
-    from radsearch.index.verify import recall_of
 
     if (options.vectors is None) != (options.manifest is None):
         raise SettingsError("--vectors and --manifest go together")
@@ -96,8 +95,7 @@ def _collection(options: argparse.Namespace, model: str) -> "tuple[Collection, f
         if options.index:
             raise SettingsError("say one of --index and --vectors")
         return from_files(options.vectors, options.manifest, model), None
-    with open_index(settings_of(options)) as index:
-        return from_index(index, model), recall_of(index, model, _RECALL_SAMPLES)
+    return read_index(settings_of(options), model)
 
 
 def _compare(options: argparse.Namespace) -> int:
@@ -125,6 +123,22 @@ def _report(options: argparse.Namespace) -> int:
 
     check_pictures(options.pictures)
     print(write_report(options.folder, options.pictures))  # noqa: T201
+    return 0
+
+
+def _accept(options: argparse.Namespace) -> int:
+    import getpass
+
+    from evaluation.history import accept
+    from evaluation.runs import summary_lines
+
+    try:
+        person = getpass.getuser()
+    except (KeyError, OSError):  # a container's user may have no name
+        person = "somebody without a name"
+    run = accept(options.folder, person)
+    print("\n".join(summary_lines(run.metrics)))  # noqa: T201
+    print(f"later runs beside {options.folder} are held to it", file=sys.stderr)  # noqa: T201
     return 0
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from evaluation.asking import trial_rows
-from evaluation.collection import Collection
+from evaluation.collection import Collection, from_index
 from evaluation.contamination import seen_in_training
 from evaluation.figures import measure
 from evaluation.protocols import PROTOCOLS
@@ -18,8 +18,12 @@ from evaluation.report import write_report
 from evaluation.runs import Surroundings, add_study, summary_lines, write_run
 from evaluation.settings import SearchSettings
 from evaluation.studies import STUDIES
-from radsearch.errors import RadSearchError, SettingsError
+from radsearch.errors import NothingToSearchError, RadSearchError, SettingsError
+from radsearch.index import open_index
+from radsearch.index.verify import recall_of
 from radsearch.settings import Settings
+
+_RECALL_SAMPLES = 100  # searches that say what the index itself finds of the ten nearest
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +72,20 @@ def check_pictures(pictures: Path | None) -> None:
     """Raises SettingsError where the folder of pictures is none."""
     if pictures is not None and not pictures.is_dir():
         raise SettingsError(f"--pictures {pictures} is no folder")
+
+
+def read_index(settings: Settings, model: str) -> tuple[Collection, float]:
+    """A model's images in an index, and the recall of that; the index is held no longer, as another may wait to write.
+
+    Raises:
+        UnknownNameError: the index does not hold the model.
+        NothingToSearchError: no image has a vector of it.
+    """
+    with open_index(settings) as index:
+        collection = from_index(index, model)
+        if not collection.images:
+            raise NothingToSearchError(f"no image of the index has a vector of {model}")
+        return collection, recall_of(index, model, _RECALL_SAMPLES)
 
 
 def make_run(

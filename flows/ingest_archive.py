@@ -1,67 +1,30 @@
-"""Take an archive into the index as a Prefect flow: the pipeline of `python -m ingest`, a task a chunk of files."""
+"""Take an archive into the index as Prefect flows: all of it in one run, or in parts that many workers share."""
 
 import argparse
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-from uuid import UUID
+from typing import Any
 
-from prefect import flow, task
-from prefect.artifacts import (
-    create_markdown_artifact,
-    create_progress_artifact,
-    create_table_artifact,
-    update_progress_artifact,
-)
-from prefect.cache_policies import NO_CACHE
-from prefect.client.schemas.objects import State, TaskRun
+from prefect import flow
+from prefect.client.schemas.objects import State
+from prefect.runtime import deployment
 from prefect.states import Completed, Failed
 from prefect.task_runners import ThreadPoolTaskRunner
-from prefect.tasks import Task
 
-from ingest.pipeline import CHUNKS_IN_FLIGHT, Chunk, Ingestion
-from ingest.report import Summary
-from ingest.run import Run, begin
+from flows.ingesting import MOST_CHUNKS, ingest
+from flows.partitions import Partitions
+from flows.shared import failed, settings_for
 from ingest.sources import Archive
-from radsearch.errors import IndexBusyError, IndexRefusedError, IndexUnreachableError, RadSearchError, exit_code
-from radsearch.settings import Settings, load_settings
+from radsearch.errors import RadSearchError, SettingsError, exit_code
 
-if TYPE_CHECKING:
-    from prefect.futures import PrefectFuture
-
-_RETRY_DELAYS_SECONDS = [2.0, 10.0, 30.0]
-_MOST_CHUNKS = CHUNKS_IN_FLIGHT + 14  # on a machine with eight GPUs; the run itself says how many it wants
-_PROGRESS_KEY = "ingest-progress"
-_OUTCOMES_KEY = "ingest-outcomes"
-_SUMMARY_KEY = "ingest-summary"
-
-
-def _is_transient(_task: Task[..., Any], _run: TaskRun, state: State[Any]) -> bool:
-    """Only the disk, the network and the index are worth another try: a bug stays a bug."""
-    error = state.result(raise_on_failure=False)
-    passing = (OSError, IndexUnreachableError, IndexBusyError)
-    return isinstance(error, passing) and not isinstance(error, IndexRefusedError)
-
-
-@task(
-    retries=len(_RETRY_DELAYS_SECONDS),
-    retry_delay_seconds=_RETRY_DELAYS_SECONDS,
-    retry_condition_fn=_is_transient,
-    task_run_name="chunk-{number}",
-    cache_policy=NO_CACHE,
-    persist_result=False,
-    log_prints=False,
-)
-def ingest_chunk(ingestion: Ingestion, chunk: Chunk, number: int) -> int:  # noqa: ARG001 -- names the task run
-    """Decode, embed and write one chunk; returns the number of images."""
-    return ingestion.ingest_chunk(chunk)
+_A_WEEK_SECONDS = 7 * 24 * 3600.0  # parts take turns at an index in a folder
 
 
 @flow(
     name="ingest-archive",
-    task_runner=ThreadPoolTaskRunner(max_workers=_MOST_CHUNKS),  # type: ignore[arg-type]  # typed for one result type
+    task_runner=ThreadPoolTaskRunner(max_workers=MOST_CHUNKS),  # type: ignore[arg-type]  # typed for one result type
     persist_result=False,
     validate_parameters=True,
 )
@@ -73,54 +36,86 @@ def ingest_archive(  # noqa: PLR0913, PLR0917 -- a flow's parameters are what a 
     models: list[str] | None = None,
     index: str | None = None,
     report: Path | None = None,
+    hours: float | None = None,
+    partitions: int = 1,
 ) -> State[Any]:
     """Take every DICOM, NIfTI, PNG and JPEG file below `path` into the index; see `python -m ingest --help`.
 
     The index is the truth: a run that was cut off is finished by running the flow again.
     Needs no Prefect server: without one, Prefect keeps the run's record in its own folder.
+
+    Args:
+        path: a folder, taken with all below it, or a file.
+        manifest: a CSV that says which files are taken, and what they show.
+        dataset: of the files that the manifest names none for.
+        split: likewise.
+        models: names; the default model where there is none.
+        index: a folder or the address of a Qdrant server (default: RADSEARCH_INDEX).
+        report: where a JSON report goes; of parts, with the part's number in its name.
+        hours: time limit; the next run goes on.
+        partitions: parts that are flow runs of their own, of the deployment `ingest-partition` with this one's name.
+            Without a deployment they are run one after the other.
+    """
+    of_parts = {
+        "path": str(path),
+        "manifest": None if manifest is None else str(manifest),
+        "dataset": dataset,
+        "split": split,
+        "models": models,
+        "index": index,
+        "report": None if report is None else str(report),
+        "hours": hours,
+    }
+    try:
+        if partitions < 1:
+            raise SettingsError("partitions is 1 or more")
+        archive = Archive(path, manifest, dataset, split)
+        if partitions == 1:
+            return ingest(archive, models or (), settings_for(index), report=report, hours=hours).state(hours)
+        if deployment.name:
+            return Partitions(f"{ingest_partition.name}/{deployment.name}", of_parts, partitions).run()
+    except RadSearchError as error:
+        return failed(error)
+    states = [
+        ingest_partition(**of_parts, part=part, parts=partitions, return_state=True)
+        for part in range(1, partitions + 1)
+    ]
+    undone = [state for state in states if not state.is_completed()]
+    if undone:
+        return Failed(message=f"{len(undone)} of {partitions} parts were not completed; {undone[0].message}")
+    return Completed(message=f"{partitions} parts completed")
+
+
+@flow(
+    name="ingest-partition",
+    task_runner=ThreadPoolTaskRunner(max_workers=MOST_CHUNKS),  # type: ignore[arg-type]  # typed for one result type
+    persist_result=False,
+    validate_parameters=True,
+)
+def ingest_partition(  # noqa: PLR0913, PLR0917 -- a flow's parameters are what a deployment sets
+    path: Path,
+    part: int,
+    parts: int,
+    manifest: Path | None = None,
+    dataset: str | None = None,
+    split: str | None = None,
+    models: list[str] | None = None,
+    index: str | None = None,
+    report: Path | None = None,
+    hours: float | None = None,
+) -> State[Any]:
+    """Take one part of an archive in: each file is in one part, whatever worker takes it.
+
+    Parts write side by side to a server, and take turns at an index in a folder.
     """
     try:
-        settings = load_settings()
-        settings = replace(settings, index=index) if index else settings
-        with begin(Archive(path, manifest, dataset, split), models or (), settings) as run:
-            _run_chunks(run)
-            summary = run.finish(report)
+        settings = settings_for(index)
+        settings = replace(settings, busy_wait_seconds=max(settings.busy_wait_seconds, _A_WEEK_SECONDS))
+        archive = Archive(path, manifest, dataset, split, part=(part, parts))
+        own = report and report.with_name(f"{report.stem}.{part}-of-{parts}{report.suffix}")
+        return ingest(archive, models or (), settings, report=own, hours=hours).state(hours, whole=False)
     except RadSearchError as error:
-        return Failed(message=str(error))
-    _write_artifacts(summary, settings)
-    message = summary.lines()[0]
-    return Failed(message=message) if summary.exit_code > 1 else Completed(message=message)
-
-
-def _run_chunks(run: Run) -> None:
-    total = run.archive.count(run.pseudonymizer)
-    progress = create_progress_artifact(0.0, key=_PROGRESS_KEY, description=f"{total} files")
-    assert isinstance(progress, UUID)  # noqa: S101 -- typed for callers in a coroutine too
-    under_way: list[PrefectFuture[int]] = []
-
-    def settle() -> None:
-        under_way.pop(0).result()
-        update_progress_artifact(progress, 100.0 * run.ingestion.accounts.done() / max(1, total))
-
-    for chunks in run.ingestion.passes(lambda: run.archive.files(run.pseudonymizer)):
-        for chunk in chunks:
-            under_way.append(ingest_chunk.submit(run.ingestion, chunk, chunk.number))
-            if len(under_way) >= run.ingestion.chunks_in_flight:
-                settle()
-        while under_way:
-            settle()
-    update_progress_artifact(progress, 100.0)
-
-
-def _write_artifacts(summary: Summary, settings: Settings) -> None:
-    rows = [{"outcome": "indexed", "reason": "", "files": summary.indexed}]
-    rows.append({"outcome": "unchanged", "reason": "", "files": summary.unchanged})
-    for outcome, reasons in (("skipped", summary.skipped), ("refused", summary.refused)):
-        rows += [{"outcome": outcome, "reason": reason, "files": number} for reason, number in reasons.items()]
-    create_table_artifact(rows, key=_OUTCOMES_KEY, description=f"{summary.found} files")
-    models = ", ".join(model.model for model in summary.models)
-    words = "\n".join(f"- {line.strip()}" for line in summary.lines())
-    create_markdown_artifact(f"## {settings.index}\n\nModels: {models}\n\n{words}\n", key=_SUMMARY_KEY)
+        return failed(error)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -133,6 +128,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--model", action="append", dest="models", metavar="NAME")
     parser.add_argument("--index", metavar="DIR|URL")
     parser.add_argument("--report", type=Path, metavar="FILE.json")
+    parser.add_argument("--hours", type=float, metavar="H", help="time limit")
+    parser.add_argument("--partitions", type=int, default=1, metavar="N", help="parts, one after the other")
     options = parser.parse_args(arguments)
     return exit_code(lambda: _run_once(vars(options)))
 

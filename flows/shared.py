@@ -1,4 +1,4 @@
-"""What the flows have in common: the index that a deployment names, and how a refusal becomes a failed run."""
+"""What the flows have in common: the index that a deployment names, what is tried again, how a refusal is told."""
 
 import re
 from collections.abc import Sequence
@@ -6,10 +6,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from prefect.client.schemas.objects import State
+from prefect.client.schemas.objects import State, TaskRun
 from prefect.states import Failed
+from prefect.tasks import Task
 
-from radsearch.errors import RadSearchError, SettingsError
+from radsearch.errors import IndexBusyError, IndexRefusedError, IndexUnreachableError, RadSearchError, SettingsError
 from radsearch.settings import Settings, load_settings, without_credentials
 
 
@@ -30,6 +31,17 @@ def settings_for(index: str | None) -> Settings:
 def failed(error: RadSearchError) -> State[Any]:
     """A run that failed for a reason, which is its message: no traceback, and nothing else of the data."""
     return Failed(message=str(error))
+
+
+def is_transient(error: object) -> bool:
+    """Only the disk, the network and the index are worth another try: a bug stays a bug."""
+    passing = (OSError, IndexUnreachableError, IndexBusyError)
+    return isinstance(error, passing) and not isinstance(error, IndexRefusedError)
+
+
+def retry_if_transient(_task: Task[..., Any], _run: TaskRun, state: State[Any]) -> bool:
+    """A task's `retry_condition_fn`."""
+    return is_transient(state.result(raise_on_failure=False))
 
 
 def key_of(words: Sequence[str | Path]) -> str:

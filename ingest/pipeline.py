@@ -75,6 +75,7 @@ class Ingestion:
         order = WorkOrder(pseudonymizer, preprocessings, choice_of(settings), pictures_travel=gpus > 0)
         self._pool = IsolatedPool(order, workers, limits_of(settings))
         self.embedding = embedding or Embedding(models, settings, index.card.models)
+        self.known_only = False  # whether files that the index does not hold yet are left out
         self._handed_out = 0
 
     def __enter__(self) -> Self:
@@ -179,6 +180,9 @@ class Ingestion:
         stored = stored_of(self._index, [job for _, job in candidates])
         for position, decode in candidates:
             known = stored.get(decode.identified.identity.instance, {})
+            if self.known_only and not known:
+                settled.append(_left_out(position, decode.source, Refusal("not in the index yet", skipped=True)))
+                continue
             job = plan(position, decode, known, wanted=self._wanted, point_id=self._pseudonymizer.point_id)
             if job is None:
                 settled.append(FileOutcome(position, decode.source.name, "unchanged"))

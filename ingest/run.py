@@ -4,7 +4,7 @@ import contextlib
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ingest.embedding import Embedding
@@ -32,11 +32,15 @@ class Run:
     fingerprints: tuple[Fingerprint, ...]
     begun: float
 
-    def finish(self, report: Path | None) -> Summary:
+    def finish(self, report: Path | None, *, in_time: bool = True) -> Summary:
         """Make the index fast and safe, add the accounts up, write the report.
 
+        Args:
+            report: where it goes.
+            in_time: False where a time limit ended the run before its last file.
+
         Raises:
-            SettingsError: there was no file at all; the report cannot be written.
+            SettingsError: there was no file at all, in all parts; the report cannot be written.
             DiskFullError: there is no room to build the graph; the report is written.
         """
         try:
@@ -45,7 +49,7 @@ class Run:
             summary = summarise(self.ingestion.accounts, self.fingerprints, time.monotonic() - self.begun)
             if report is not None:
                 write_report(report, summary, self.ingestion.accounts)
-        if summary.found == 0:
+        if summary.found == 0 and self.archive.part is None and in_time:
             raise SettingsError(f"no files in {self.archive.path}")
         return summary
 
@@ -61,10 +65,11 @@ def begin(archive: Archive, models: Sequence[str], settings: Settings) -> Iterat
     specs = [find_model(name, settings.settings_folder) for name in dict.fromkeys(models or (settings.model,))]
     weights = [find_weights(spec, settings.models_folder) for spec in specs]
     pseudonymizer = load_pseudonymizer(secret=settings.secret, secret_file=settings.secret_file.expanduser())
-    _first_file(archive, pseudonymizer)
+    _first_file(replace(archive, part=None), pseudonymizer)
     with _opened(settings, specs, weights) as (index, embedding, fingerprints):
         index.admit(fingerprints, pseudonymizer.check)
         with Ingestion(index, specs, settings, pseudonymizer, embedding=embedding) as ingestion:
+            ingestion.known_only = archive.known_only
             yield Run(archive, ingestion, index, pseudonymizer, fingerprints, begun)
 
 

@@ -2,6 +2,7 @@
 
 import os
 import stat
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -39,6 +40,8 @@ class Archive:
     manifest: a CSV whose rows say which files below `path` are taken, and what they are.
     dataset, split: said of every file that the manifest does not say it of.
     only: names (as in a report) to which the run is limited; None for all.
+    part: (number from 1, how many): one of so many parts, each file in one; None for all.
+    known_only: only what the index holds already: no image is added, but vectors.
     """
 
     path: Path
@@ -46,6 +49,8 @@ class Archive:
     dataset: str | None = None
     split: str | None = None
     only: frozenset[str] | None = None
+    part: tuple[int, int] | None = None
+    known_only: bool = False
 
     @property
     def root(self) -> Path:
@@ -62,11 +67,15 @@ class Archive:
         if not self.path.exists():
             raise SettingsError(f"there is no file or folder {self.path}")
         found = self._listed(pseudonymizer) if self.manifest else self._walked()
-        return (file for file in found if self.only is None or file.name in self.only)
+        return (file for file in found if (self.only is None or file.name in self.only) and self._is_ours(file.name))
 
     def count(self, pseudonymizer: Pseudonymizer) -> int:
         """How many files there are."""
         return sum(1 for _ in self.files(pseudonymizer))
+
+    def _is_ours(self, name: str) -> bool:
+        """A file's name says in which part it is, so that files that come and go move no other one."""
+        return self.part is None or zlib.crc32(name.encode()) % self.part[1] == self.part[0] - 1
 
     def _walked(self) -> Iterator[SourceFile]:
         said = Facts(dataset=self.dataset, split=self.split)

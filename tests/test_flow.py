@@ -12,7 +12,8 @@ import pytest
 SCRIPT = """
 import json, sys
 from pathlib import Path
-from flows.ingest_archive import ingest_archive, ingest_chunk
+from flows.ingest_archive import ingest_archive
+from flows.ingesting import ingest_chunk
 from ingest.pipeline import Ingestion
 from prefect.client.orchestration import get_client
 from radsearch.errors import IndexUnreachableError
@@ -62,6 +63,53 @@ def test_flow_retries_a_chunk_and_leaves_its_progress_and_outcomes_as_artifacts(
     assert told["progress"] == 100.0
     assert {"outcome": "refused", "reason": "empty file", "files": 1} in told["outcomes"]
     assert told["missing"] == ["FAILED", f"there is no file or folder {tmp_path / 'archive' / 'gone'}"]
+
+
+ADDING = """
+import json, sys
+from pathlib import Path
+from flows.add_model import add_model
+from flows.ingest_archive import ingest_archive
+archive, index = Path(sys.argv[1]), sys.argv[2]
+def told(state):
+    return [state.type.value, state.message.split(";")[0]]
+none = add_model("efficientnet-lite1", archive, index=index, return_state=True)
+first = ingest_archive(archive, index=index, partitions=2, return_state=True)
+(archive / "0.png").rename(archive / "moved.png")
+gone = add_model("efficientnet-lite1", archive, index=index, return_state=True)
+(archive / "moved.png").rename(archive / "0.png")
+added = add_model("efficientnet-lite1", archive, index=index, return_state=True)
+late = add_model("efficientnet-lite1", archive, index=index, hours=0.0, return_state=True)
+slow = ingest_archive(archive, models=["efficientnet-lite2"], index=index, hours=0.0, return_state=True)
+wrong = ingest_archive(archive, index=index, partitions=0, return_state=True)
+print(json.dumps([told(state) for state in (none, first, gone, added, late, slow, wrong)]))
+"""
+
+
+@pytest.mark.slow
+def test_a_model_is_added_to_all_that_is_indexed(tmp_path: Path, write_png: Callable[..., Path]) -> None:
+    for number in range(4):
+        write_png(f"archive/{number}.png", seed=number)
+    index = str(tmp_path / "index")
+    done = subprocess.run(
+        [sys.executable, "-c", ADDING, str(tmp_path / "archive"), index],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=300,
+        env={**os.environ, "PREFECT_HOME": str(tmp_path / "prefect"), "RADSEARCH_DEVICE": "cpu"},
+        cwd=Path(__file__).parents[1],
+    )
+    none, first, gone, added, late, slow, wrong = json.loads(done.stdout.splitlines()[-1])
+    assert none[0] == "FAILED"
+    assert index in none[1]
+    assert first == ["COMPLETED", "2 parts completed"]
+    # What an archive of plain files calls an image is its path: one that was moved is another one.
+    assert gone == ["FAILED", "3 of 4 images have a vector of efficientnet-lite1"]
+    assert added == ["COMPLETED", "4 of 4 images have a vector of efficientnet-lite1"]
+    assert late == ["COMPLETED", "4 of 4 images have a vector of efficientnet-lite1"]  # there was nothing to be done
+    assert slow == ["FAILED", "the time limit of 0 h was reached, the next run goes on"]
+    assert wrong == ["FAILED", "partitions is 1 or more"]
 
 
 def test_importing_the_flows_switches_prefects_reports_off() -> None:

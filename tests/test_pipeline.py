@@ -87,6 +87,7 @@ class Room:
         source = Archive(archive.pop("path", self.archive), **archive)
         models = models or ("tiny",)
         with self.begin(*models) as ingestion:
+            ingestion.known_only = source.known_only
             ingest_all(ingestion, lambda: source.files(self.pseudonymizer), lambda: None)
             summary = summarise(ingestion.accounts, [self.fingerprint(name) for name in models], 1.0)
             listed = list(ingestion.accounts.files())
@@ -577,3 +578,15 @@ def test_a_header_that_declares_more_frames_than_the_file_has_bytes_is_refused_a
     path = write_dicom("claims.dcm", NumberOfFrames=2_000_000_000)
     with pytest.raises(UnreadableImageError, match="truncated file"):
         identify(path, pseudonymizer, name="claims.dcm")
+
+
+def test_a_model_that_is_added_to_what_is_known_adds_no_image(room: Room, write_png: Callable[..., Path]) -> None:
+    write_png("archive/old.png", seed=1)
+    room.ingest()
+    before = room.only_point()
+    write_png("archive/new.png", seed=2)
+    _, files = room.ingest("other", known_only=True)
+    assert files == {"old.png": ("indexed", None), "new.png": ("skipped", "not in the index yet")}
+    after = room.only_point()
+    assert after.payload["models"] == ["other", "tiny"]
+    assert after.vectors["tiny"] == before.vectors["tiny"]

@@ -216,3 +216,19 @@ def test_a_folder_that_may_not_be_read_is_refused_and_the_rest_is_taken(
     assert set(files) == {"a.png", "locked", "z.png"}
     assert files["locked"].reason is not None
     assert not files["locked"].skipped
+
+
+def test_each_file_is_in_one_part_whatever_comes_and_goes(
+    folder: Path, listed: Callable[..., dict[str, SourceFile]]
+) -> None:
+    for number in range(200):
+        put(folder / f"{number % 7}" / f"{number}.png")
+    parts = [set(listed(Archive(folder, part=(part, 3)))) for part in (1, 2, 3)]
+    assert set.union(*parts) == set(listed(Archive(folder)))
+    assert sum(map(len, parts)) == 200
+    assert min(map(len, parts)) > 40
+    (folder / "0" / "0.png").unlink()
+    put(folder / "0" / "new.png")
+    again = [set(listed(Archive(folder, part=(part, 3)))) for part in (1, 2, 3)]
+    for before, after in zip(parts, again, strict=True):
+        assert before - {"0/0.png"} == after - {"0/new.png"}
