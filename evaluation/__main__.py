@@ -66,6 +66,7 @@ def _run(options: argparse.Namespace) -> int:
 
     settings = load_settings()
     model = options.model or (settings.model if options.vectors is None else options.vectors.stem)
+    model = model.encode("utf-8", "backslashreplace").decode()  # a file's name may be no text
     asked = Asked(
         options.out or folder_of(Path("evaluation-runs"), options.protocol, model),
         options.protocol,
@@ -74,9 +75,9 @@ def _run(options: argparse.Namespace) -> int:
         options.pictures,
         options.memory,
     )
-    asked.check()
-    collection, recall = _collection(options, model)
-    made = make_run(collection, recall, asked, settings, print)
+    with asked.prepared():
+        collection, recall = _collection(options, model)
+        made = make_run(collection, recall, asked, settings, print)
     for name, reason in made.undone.items():
         print(f"the study {name} could not be made: {reason}", file=sys.stderr)  # noqa: T201
     print(f"the run is in {asked.folder}", file=sys.stderr)  # noqa: T201

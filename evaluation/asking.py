@@ -3,16 +3,14 @@
 from collections.abc import Iterator, Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
-from evaluation.checks import Flags, Values
-from evaluation.collection import Collection, Image
+from evaluation.checks import Flags, Rows, Values
+from evaluation.collection import Collection, Image, codes_of
 from evaluation.neighbours import nearest
 from evaluation.protocols import Trial
 from evaluation.settings import SearchSettings
 from radsearch.study import Vectors
 
-Rows = NDArray[np.int64]
 _BLOCK = 8192  # queries at once, at most
 
 
@@ -20,6 +18,8 @@ def first_neighbours(
     collection: Collection, trial: Trial, depth: int, settings: SearchSettings
 ) -> Iterator[tuple[Rows, Rows]]:
     """The nearest images of the index, by exact search, as the trial allows.
+
+    Where images that are not in the index lie between those that are, the index's vectors are copied.
 
     Args:
         collection: the images.
@@ -75,8 +75,7 @@ def macro_of(values: Values | Flags, classes: Sequence[frozenset[str]]) -> float
 
 def patient_codes(images: Sequence[Image]) -> Rows:
     """(images,) whole numbers, the same for images of one patient."""
-    known: dict[str, int] = {}
-    return np.fromiter((known.setdefault(image.patient, len(known)) for image in images), np.int64, len(images))
+    return codes_of([image.patient for image in images])
 
 
 def trial_rows(trial: Trial) -> Rows:

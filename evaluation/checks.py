@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 Flags: TypeAlias = NDArray[np.bool_]
 Whole: TypeAlias = NDArray[np.signedinteger[Any]]
+Rows: TypeAlias = NDArray[np.int64]
 Gains: TypeAlias = NDArray[np.floating[Any]]
 Values: TypeAlias = NDArray[np.float64]
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from evaluation.arrays import NO_ARRAY
 from radsearch.errors import EmbeddingError, ManifestError, SettingsError
@@ -94,7 +95,13 @@ def from_files(vectors: Path, manifest: Path, model: str) -> Collection:
     if len(images) != len(array):
         raise ManifestError(f"{manifest} has {len(images)} rows and {vectors} has {len(array)} vectors")
     described = {"model": model, "dimension": array.shape[1]}
-    return _ordered(images, array, str(vectors), described)
+    return _ordered(images, array, str(vectors).encode("utf-8", "backslashreplace").decode(), described)
+
+
+def codes_of(words: Sequence[str]) -> NDArray[np.int64]:
+    """(words,) whole numbers from 0, the same for the same word, in the order of the words whatever theirs here is."""
+    places = {word: place for place, word in enumerate(sorted(set(words)))}
+    return np.fromiter((places[word] for word in words), np.int64, len(words))
 
 
 def _ordered(images: Sequence[Image], vectors: Vectors, source: str, model: Mapping[str, Any]) -> Collection:
@@ -144,7 +151,7 @@ def _read_manifest(file: Path) -> Iterator[Image]:
         if row.reason is not None:
             column = f", column {row.column}" if row.column else ""
             raise ManifestError(f"{file}: row {number}{column}: {row.reason}")
-        path = os.path.normpath(row.filepath)
+        path = os.path.normpath(file.absolute().parent / row.filepath)
         if path in taken:
             raise ManifestError(f"{file}: row {number}, column filepath: it names the file of another row")
         taken.add(path)

@@ -11,13 +11,15 @@ from radsearch.errors import RadSearchError
 from radsearch.models import find_model
 
 # Names of one data set, lower case and without signs: of our readers, of manifests, and of the table of models.
+_NIH = {"nih", "nih14", "nihcxr", "nihcxr14", "nihchestxray", "nihchestxray14"}
 _SAME = (
-    frozenset({"nih", "nih14", "nihcxr14", "nihchestxray14", "chestxray8", "chestxray14", "chestmnist"}),
-    frozenset({"chexpert", "chexpertv10", "chexpertv10small", "chexpertplus"}),
+    frozenset({*_NIH, "chestxray8", "chestxray14", "chestmnist"}),
+    frozenset({"chexpert", "chexpertsmall", "chexpertplus"}),
     frozenset({"mimic", "mimiccxr", "mimiccxrjpg"}),
-    frozenset({"radimagenet", "radiologyai"}),
+    frozenset({"radimagenet", "radimagenetsplit", "radiologyai"}),
     frozenset({"padchest", "bimcvpadchest"}),
 )
+_ITS_VERSION = re.compile(r"[-_ ]?v?\d+(\.\d+)+|_(28|64|128|224)$")  # a number with points; sizes of MedMNIST+
 _INCOMPLETE = "and others"  # in a model's row
 
 
@@ -55,5 +57,5 @@ def seen_in_training(collection: Collection, rows: Sequence[int], settings_folde
 
 
 def _names_of(dataset: str) -> frozenset[str]:
-    plain = re.sub(r"[\W_]", "", dataset.lower())
+    plain = re.sub(r"[\W_]", "", _ITS_VERSION.sub("", dataset.lower()))
     return next((names for names in _SAME if plain in names), frozenset({plain} - {""}))

@@ -1,9 +1,11 @@
 """The form of `metrics.json`: what other programs read, and what a run is held against before it is read back."""
 
+import re
 from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+_NAME = re.compile(r"P@[1-9][0-9]*")
 Count = Annotated[int, Field(ge=0)]
 Part = Annotated[float, Field(ge=0, le=1)]
 Bounds = Annotated[list[Part], Field(min_length=2, max_length=2)]
@@ -11,6 +13,12 @@ Bounds = Annotated[list[Part], Field(min_length=2, max_length=2)]
 
 class _Form(BaseModel):
     model_config = ConfigDict(strict=True, allow_inf_nan=False)
+
+
+class _Whole(_Form):
+    """Of which a report goes through all there is."""
+
+    model_config = ConfigDict(extra="forbid")
 
 
 class _First(_Form):
@@ -27,7 +35,7 @@ class _Class(_First):
     same_finding: Part = Field(alias="same finding")
 
 
-class _By(_Form):
+class _By(_Whole):
     modality: dict[str, _Group]
     region: dict[str, _Group]
     dataset: dict[str, _Group]
@@ -40,7 +48,7 @@ class _Means(_Form):
     macro: Part
 
 
-class _Levels(_Form):
+class _Levels(_Whole):
     modality: dict[str, _Means]
     region: dict[str, _Means]
     label: dict[str, _Means]
@@ -94,6 +102,8 @@ def check_metrics(told: Any, needed: frozenset[str]) -> None:
         form = _Metrics.model_validate(told)
     except ValidationError as error:
         raise ValueError(f"{error.error_count()} fields have another form") from None
+    if not all(_NAME.fullmatch(name) for name in form.micro if name.startswith("P@")):
+        raise ValueError("a precision at no number")
     of_levels = (form.levels.modality, form.levels.region, form.levels.label)
     if not needed <= set(form.micro) or any("P@1" not in one or set(one) != set(of_levels[-1]) for one in of_levels):
         raise ValueError("a metric is missing")

@@ -5,15 +5,15 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from numpy.typing import NDArray
 
 from evaluation import metrics
-from evaluation.asking import Rows, first_neighbours, trial_rows
-from evaluation.checks import Flags, Gains, Values
+from evaluation.asking import first_neighbours
+from evaluation.checks import Flags, Gains, Rows, Values
 from evaluation.collection import Collection
+from evaluation.combinations import Combinations
 from evaluation.intervals import Interval, intervals_of
 from evaluation.labels import label_overlap, majority_vote, share_label
-from evaluation.protocols import LEVELS, NO_FINDING, Level, Trial, available
+from evaluation.protocols import LEVELS, NO_FINDING, Level, Trial, available, combinations_of, own_images
 from evaluation.settings import SearchSettings
 from evaluation.summary import Summary, summarise
 
@@ -52,31 +52,11 @@ class Figures:
     r_depth: int
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class _Classes:
-    """The classes of one level, by combination, of which there are few beside the images.
-
-    combinations: (images,) places in `members`, -1 of an image that the trial does not know. members: (combinations,
-    classes) membership. names: of the classes.
-    """
-
-    combinations: NDArray[np.int64]
-    members: Flags
-    names: Sequence[str]
-
-    def of(self, rows: Rows) -> Flags:
-        """(rows, classes) membership of images."""
-        return self.members[self.combinations[rows]]
-
-    def near(self, found: Rows) -> Rows:
-        """The combinations of neighbours; -1 where there is none."""
-        return np.where(found < 0, -1, self.combinations[found])
-
-
 def measure(collection: Collection, trial: Trial, *, device: str = "auto", memory_mb: int = 512) -> Figures:
     """Search exactly, and work the figures out.
 
-    Beside the vectors it holds some numbers a query for each metric and class, and `memory_mb` for the block at work.
+    Beside the vectors it holds some numbers a query for each metric and class, and `memory_mb` for the block at work;
+    a copy of the index's vectors, too, where images that are not in it lie between them.
 
     Args:
         collection: the images.
@@ -85,10 +65,11 @@ def measure(collection: Collection, trial: Trial, *, device: str = "auto", memor
         memory_mb: bound of the search's memory, in 10**6 bytes.
     """
     settings = SearchSettings(device, memory_mb)
-    by_level = {level: _classes(trial, level) for level in LEVELS}
-    reachable = {level: available(trial, collection, level) for level in LEVELS}
+    by_level = {level: combinations_of(trial, level) for level in LEVELS}
+    own = {level: own_images(trial, collection, by_level[level]) for level in LEVELS}
+    reachable = {level: by_level[level].reachable(trial.queries, own[level]) for level in LEVELS}
     r_depth = int(min(reachable["label"].max(), _DEEPEST))
-    ideal = _ideal(collection, trial)
+    ideal = by_level["label"].ideal(trial.queries, own["label"], _DEPTH)
     positions = np.full((len(trial.queries), _DEPTH), -1, np.int64)
     values: dict[str, Values] = {}
     of_levels: dict[Level, dict[str, Values]] = {level: {} for level in LEVELS}
@@ -128,26 +109,12 @@ def measure(collection: Collection, trial: Trial, *, device: str = "auto", memor
     )
 
 
-def _classes(trial: Trial, level: Level) -> _Classes:
-    labels = trial.labels[level]
-    combinations = np.full(len(labels), -1, np.int64)
-    known: dict[frozenset[str], int] = {}
-    for row in trial_rows(trial).tolist():
-        combinations[row] = known.setdefault(labels[row], len(known))
-    names = sorted(frozenset().union(*known))
-    column = {name: place for place, name in enumerate(names)}
-    members = np.zeros((len(known), len(names)), bool)
-    for several, place in known.items():
-        members[place, [column[name] for name in several]] = True
-    return _Classes(combinations, members, names)
-
-
 def _fill(table: dict[str, Values], of_block: Mapping[str, Values], block: slice, queries: int) -> None:
     for name, part in of_block.items():
         table.setdefault(name, np.empty(queries))[block] = part
 
 
-def _values(classes: _Classes, rows: Rows, near: Rows, reachable: Rows, ideal: Gains) -> dict[str, Values]:
+def _values(classes: Combinations, rows: Rows, near: Rows, reachable: Rows, ideal: Gains) -> dict[str, Values]:
     """Every metric but the R-precision, of a block of queries."""
     of_queries, neighbours = classes.of(rows), classes.near(near)
     hits = share_label(of_queries, classes.members, neighbours=neighbours)
@@ -161,12 +128,12 @@ def _values(classes: _Classes, rows: Rows, near: Rows, reachable: Rows, ideal: G
     return values
 
 
-def _precisions(classes: _Classes, rows: Rows, near: Rows, reachable: Rows) -> dict[str, Values]:
+def _precisions(classes: Combinations, rows: Rows, near: Rows, reachable: Rows) -> dict[str, Values]:
     hits = share_label(classes.of(rows), classes.members, neighbours=classes.near(near))
     return {f"P@{k}": metrics.capped_precision(hits, reachable, k=k) for k in CUTS}
 
 
-def _same_finding(classes: _Classes, trial: Trial, first: Rows) -> dict[str, float]:
+def _same_finding(classes: Combinations, trial: Trial, first: Rows) -> dict[str, float]:
     """By class of queries, how many of their first neighbours have that very class."""
     of_queries = classes.of(trial.queries)
     of_first = of_queries & classes.of(first) & (first >= 0)[:, None]
@@ -174,32 +141,6 @@ def _same_finding(classes: _Classes, trial: Trial, first: Rows) -> dict[str, flo
     hits = np.count_nonzero(of_first, axis=0)
     of_class = zip(classes.names, hits.tolist(), counts.tolist(), strict=True)
     return {name: hit / count for name, hit, count in of_class if count}
-
-
-def _ideal(collection: Collection, trial: Trial) -> Gains:
-    """(queries, 10) the greatest overlaps of labels that each query could meet, falling."""
-    labels = trial.labels["label"]
-    combinations = Counter(labels[row] for row in trial.index)
-    own: dict[str, Counter[frozenset[str]]] = {}
-    if not trial.own_patient:
-        for row in trial.index:
-            own.setdefault(collection.images[row].patient, Counter())[labels[row]] += 1
-    order: dict[frozenset[str], list[tuple[float, frozenset[str]]]] = {}
-    ideal = np.zeros((len(trial.queries), _DEPTH), np.float32)
-    for place, row in enumerate(trial.queries):
-        wanted = labels[row]
-        if wanted not in order:
-            overlaps = [(len(wanted & other) / len(wanted | other), other) for other in combinations if wanted & other]
-            order[wanted] = sorted(overlaps, key=lambda one: -one[0])
-        mine = own.get(collection.images[row].patient, Counter())
-        filled = 0
-        for overlap, other in order[wanted]:
-            more = min(_DEPTH - filled, combinations[other] - mine[other])
-            ideal[place, filled : filled + more] = overlap
-            filled += more
-            if filled == _DEPTH:
-                break
-    return ideal
 
 
 def _others(collection: Collection, trial: Trial) -> Rows:
@@ -239,7 +180,7 @@ def _is_abnormal(paths: frozenset[str]) -> bool:
 
 
 def _leak(
-    collection: Collection, trial: Trial, classes: _Classes, values: Mapping[str, Values], settings: SearchSettings
+    collection: Collection, trial: Trial, classes: Combinations, values: Mapping[str, Values], settings: SearchSettings
 ) -> dict[str, float] | None:
     """The same precisions where a query may meet other images of its own patient.
 

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evaluation.checks import Values
+from evaluation.collection import codes_of
 
 _DRAWS = 1000
 _PERMUTATIONS = 10_000
@@ -45,7 +46,7 @@ def intervals_of(values: Mapping[str, Values], patients: Sequence[str], *, seed:
     Returns:
         By metric; empty where all queries are one patient's, as nothing can be said.
     """
-    codes = np.unique(np.asarray(patients), return_inverse=True)[1]
+    codes = codes_of(patients)
     counts = np.bincount(codes).astype(float)
     if len(counts) < 2:  # noqa: PLR2004 -- one patient drawn again is always himself
         return {}
@@ -78,7 +79,7 @@ def difference_of(first: Values, second: Values, patients: Sequence[str], *, see
     interval = interval_of(delta, patients, seed=seed)
     if interval is None:
         raise ValueError("a difference needs queries of two patients or more")
-    sums = np.bincount(np.unique(np.asarray(patients), return_inverse=True)[1], weights=delta)
+    sums = np.bincount(codes_of(patients), weights=delta)
     observed = abs(float(sums.sum()))
     random = np.random.default_rng(seed)
     extreme, step = 0, max(1, _AT_ONCE // len(sums))

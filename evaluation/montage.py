@@ -13,6 +13,7 @@ from evaluation.runs import Run
 
 _MONTAGES = 6  # queries, the best and the worst
 _THUMBNAIL = 144
+_FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "GIF", "WEBP", "PPM")
 
 
 def montage(run: Run, pictures: Path) -> str:
@@ -90,9 +91,9 @@ def _thumbnails(root: Path) -> Callable[[str], str | None]:
             file = (inside / name).resolve()
             if not file.is_relative_to(inside) or not file.is_file():
                 return None
-            with Picture.open(file) as picture:
+            with Picture.open(file, formats=_FORMATS) as picture:
                 small = _eight_bits(picture)
-        except (OSError, SyntaxError, ValueError, Picture.DecompressionBombError):  # as Pillow raises them
+        except (OSError, SyntaxError, ValueError, RuntimeError, MemoryError, Picture.DecompressionBombError):
             return None
         small.thumbnail((_THUMBNAIL, _THUMBNAIL))
         content = io.BytesIO()

@@ -11,7 +11,9 @@ from typing import Literal
 
 import numpy as np
 
+from evaluation.checks import Rows
 from evaluation.collection import Collection, Image
+from evaluation.combinations import Combinations
 from radsearch.errors import NothingToSearchError
 
 Level = Literal["modality", "region", "label"]
@@ -32,8 +34,8 @@ class Trial:
     """
 
     protocol: str
-    queries: "np.ndarray"
-    index: "np.ndarray"
+    queries: Rows
+    index: Rows
     own_patient: bool
     labels: Mapping[Level, Sequence[frozenset[str]]]
     dropped: Mapping[str, int] = field(default_factory=dict)
@@ -95,10 +97,26 @@ def leave_patient_out(collection: Collection, *, single_label: bool = False) -> 
 PROTOCOLS: Mapping[str, Callable[..., Trial]] = {"denner2024": denner2024, "leave-patient-out": leave_patient_out}
 
 
-def available(trial: Trial, collection: Collection, level: Level) -> "np.ndarray":
+def combinations_of(trial: Trial, level: Level) -> Combinations:
+    """The classes of a trial's images at a level."""
+    return Combinations(trial.labels[level], np.union1d(trial.queries, trial.index).tolist(), trial.index)
+
+
+def own_images(trial: Trial, collection: Collection, combinations: Combinations) -> list[Mapping[int, int]]:
+    """Of each query, what it may not meet of the index, counted by combination: its own patient's images."""
+    if trial.own_patient:
+        return [{}] * len(trial.queries)
+    of_patient: dict[str, list[int]] = {}
+    for row in trial.index.tolist():
+        of_patient.setdefault(collection.images[row].patient, []).append(row)
+    counted = {patient: combinations.counted(_rows(rows)) for patient, rows in of_patient.items()}
+    return [counted.get(collection.images[row].patient, {}) for row in trial.queries.tolist()]
+
+
+def available(trial: Trial, collection: Collection, level: Level) -> Rows:
     """(m,) how many images of the index could be hits of each query: they share a class of that level with it."""
-    count = _matches(trial, collection, level)
-    return np.array([count(row) for row in trial.queries], np.int64)
+    combinations = combinations_of(trial, level)
+    return combinations.reachable(trial.queries, own_images(trial, collection, combinations))
 
 
 def _labels(
@@ -115,7 +133,7 @@ def _labels(
     }
 
 
-def _rows(rows: Sequence[int]) -> "np.ndarray":
+def _rows(rows: Sequence[int]) -> Rows:
     return np.array(rows, np.int64)
 
 
@@ -144,28 +162,3 @@ def _answerable(trial: Trial, collection: Collection) -> Trial:
     dropped = {**trial.dropped, "class not in the index": int((~there).sum())}
     dropped = {reason: number for reason, number in dropped.items() if number}
     return replace(trial, queries=trial.queries[there], dropped=dropped, lost=dict(sorted(lost.items())))
-
-
-def _matches(trial: Trial, collection: Collection, level: Level) -> Callable[[int], int]:
-    """How many images of the index a row of the collection could find.
-
-    Counted by combination of classes, of which there are few, and not image by image.
-    """
-    labels = trial.labels[level]
-    combinations = Counter(labels[row] for row in trial.index)
-    own: Counter[tuple[str, frozenset[str]]] = Counter()
-    if not trial.own_patient:
-        own.update((collection.images[row].patient, labels[row]) for row in trial.index)
-    of_patient: dict[str, list[frozenset[str]]] = {}
-    for patient, classes in own:
-        of_patient.setdefault(patient, []).append(classes)
-    known: dict[frozenset[str], int] = {}
-
-    def count(row: int) -> int:
-        classes, patient = labels[row], collection.images[row].patient
-        if classes not in known:
-            known[classes] = sum(number for other, number in combinations.items() if classes & other)
-        mine = sum(own[patient, other] for other in of_patient.get(patient, ()) if classes & other)
-        return known[classes] - mine
-
-    return count

@@ -13,7 +13,7 @@ from evaluation.comparison import Comparison, class_rows, headlines, name_of
 from evaluation.drawing import Bar, bars, curves, table
 from evaluation.intervals import interval_of
 from evaluation.montage import montage, side_by_side
-from evaluation.runs import REPORT, Run, read_run, unknown_training
+from evaluation.runs import REPORT, Run, read_run, unknown_training, without_ids
 from radsearch.errors import SettingsError
 
 _STYLE = """
@@ -100,7 +100,7 @@ def page_of(run: Run, pictures: Path | None = None) -> str:
         "<h2>What was left out</h2>",
         _left_out(told),
         *(
-            f"<h2>Study: {escape(name)}</h2><pre>{escape(json.dumps(found, indent=1))}</pre>"
+            f"<h2>Study: {escape(name)}</h2><pre>{escape(json.dumps(without_ids(found), indent=1))}</pre>"
             for name, found in told["studies"].items()
         ),
         montage(run, pictures) if pictures is not None else "",

@@ -1,9 +1,10 @@
 """One run from end to end: what `python -m evaluation run` and the Prefect flow share."""
 
 import json
-import os
 import re
-from collections.abc import Callable, Mapping, Sequence
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,7 +16,17 @@ from evaluation.contamination import seen_in_training
 from evaluation.figures import measure
 from evaluation.protocols import PROTOCOLS
 from evaluation.report import write_report
-from evaluation.runs import Surroundings, add_study, summary_lines, write_run
+from evaluation.runs import (
+    METRICS,
+    QUERIES,
+    REPORT,
+    SUMMARY,
+    Surroundings,
+    add_study,
+    summary_lines,
+    without_ids,
+    write_run,
+)
 from evaluation.settings import SearchSettings
 from evaluation.studies import STUDIES
 from radsearch.errors import NothingToSearchError, RadSearchError, SettingsError
@@ -23,6 +34,7 @@ from radsearch.index import open_index
 from radsearch.index.verify import recall_of
 from radsearch.settings import Settings
 
+_LONGEST_NAME = 80  # of a model, in a folder's name
 _RECALL_SAMPLES = 100  # searches that say what the index itself finds of the ten nearest
 
 
@@ -40,8 +52,9 @@ class Asked:
     pictures: Path | None = None
     memory_mb: int = 512
 
-    def check(self) -> None:
-        """What would be refused at the end is refused before hours of work.
+    @contextmanager
+    def prepared(self) -> Iterator[None]:
+        """What would be refused at the end is refused before hours of work; no empty folder stays behind.
 
         Raises:
             SettingsError: the run could not be written, or there is no such folder of pictures.
@@ -49,9 +62,27 @@ class Asked:
         if self.memory_mb < 1:
             raise SettingsError("--memory is 1 or more")
         check_pictures(self.pictures)
-        there = next(path for path in (self.folder, *self.folder.absolute().parents) if path.exists())
-        if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
-            raise SettingsError(f"the run cannot be written to {self.folder}: {there} is no folder to write to")
+        made: list[Path] = []
+        try:
+            taken = self._made(made)
+            if taken:
+                raise SettingsError(f"the run cannot be written to {self.folder}: its {taken[0]} is a folder")
+            yield
+        finally:
+            for path in made:
+                with suppress(OSError):
+                    path.rmdir()
+
+    def _made(self, made: list[Path]) -> list[str]:
+        """Files of a run that are folders. Adds the folders that it makes to `made`, the inmost first."""
+        try:
+            made += [path for path in (self.folder, *self.folder.parents) if not path.exists()]
+            self.folder.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=self.folder):
+                pass
+            return [name for name in (METRICS, QUERIES, SUMMARY, REPORT) if (self.folder / name).is_dir()]
+        except OSError as error:
+            raise SettingsError(f"the run cannot be written to {self.folder} ({error.strerror})") from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,13 +95,17 @@ class Made:
 
 def folder_of(runs: Path, protocol: str, model: str) -> Path:
     """Where a run of now goes among others: `TIME-PROTOCOL-MODEL`."""
-    name = re.sub(r"[^\w.-]", "_", model).strip(".")
+    name = re.sub(r"[^\w.-]", "_", model).strip(".")[:_LONGEST_NAME]
     return runs / f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{protocol}-{name}"
 
 
 def check_pictures(pictures: Path | None) -> None:
     """Raises SettingsError where the folder of pictures is none."""
-    if pictures is not None and not pictures.is_dir():
+    try:
+        there = pictures is None or pictures.is_dir()
+    except OSError:  # a name that is too long, a folder that may not be entered
+        there = False
+    if not there:
         raise SettingsError(f"--pictures {pictures} is no folder")
 
 
@@ -116,6 +151,6 @@ def make_run(
             undone[name] = str(error)
         else:
             add_study(asked.folder, name, found)
-            say(f"{name}: {json.dumps(found)}")
+            say(f"{name}: {json.dumps(without_ids(found))}")
     write_report(asked.folder, asked.pictures)
     return Made(told, undone)

@@ -23,8 +23,10 @@ from radsearch.errors import SettingsError
 
 METRICS, QUERIES, SUMMARY, REPORT = "metrics.json", "queries.csv", "summary.txt", "report.html"
 _DIGITS = 6
+LISTED = "listed"  # the images that a study names
 _NEEDED = frozenset({"P@1", "P@10", "mAP@10"})  # by reports and comparisons
 _KNOWN = ("id", "group", "classes", "modality", "region", "dataset", "nearest", "nearest_classes")  # others: metrics
+_LARGEST_FIELD = 1 << 27  # characters: ten names of files, each as long as a manifest's cell may be
 _SHOWN = 5  # neighbours of whom the classes are written
 
 
@@ -146,6 +148,7 @@ def read_run(folder: Path) -> Run:
     """
     try:
         told = json.loads((folder / METRICS).read_text(encoding="utf-8"), parse_constant=_no_number)
+        json.dumps(told, ensure_ascii=False).encode()  # half a character can be neither printed nor drawn
         check_metrics(told, _NEEDED)
         columns = _read_queries(folder / QUERIES, list(told["micro"]), told["queries"])
     except OSError as error:
@@ -172,6 +175,7 @@ def _read_queries(file: Path, metrics: Sequence[str], queries: int) -> _Columns:
     Raises:
         ValueError or TypeError: a row is not all there, or holds something else.
     """
+    csv.field_size_limit(_LARGEST_FIELD)
     columns = _Columns({name: array("d") for name in metrics})
     words: dict[Any, Any] = {}
     with file.open(encoding="utf-8", newline="") as stream:
@@ -182,21 +186,22 @@ def _read_queries(file: Path, metrics: Sequence[str], queries: int) -> _Columns:
                 of_query.append(_part_of_one(row[name]))
             several = [_words(json.loads(row[name]), words) for name in ("classes", "nearest")]
             found = tuple(_words(one, words) for one in json.loads(row["nearest_classes"]))
-            if not several[0] or len(found) > len(several[1]):
-                raise ValueError("a query without a class, or classes of no neighbour")
+            if not several[0] or not all(found) or len(found) > len(several[1]):
+                raise ValueError("a query or a neighbour without a class, or classes of no neighbour")
             columns.ids.append(words.setdefault(row["id"], row["id"]))
             columns.groups.append(words.setdefault(row["group"], row["group"]))
             columns.classes.append(several[0])
             columns.nearest.append(several[1])
             columns.found.append(words.setdefault(found, found))
-    if len(columns.ids) != queries:
-        raise ValueError("another number of queries")
+    if not len(columns.ids) == len(set(columns.ids)) == queries:
+        raise ValueError("another number of queries, or one of them twice")
     return columns
 
 
 def _words(several: Any, known: dict[Any, Any]) -> tuple[str, ...]:
     if not isinstance(several, list) or not all(isinstance(word, str) for word in several):
         raise TypeError("no list of words")
+    "".join(several).encode()  # half a character can be neither printed nor drawn
     kept = tuple(known.setdefault(word, word) for word in several)
     return known.setdefault(kept, kept)  # type: ignore[no-any-return]  # it is the same tuple, or one that equals it
 
@@ -240,6 +245,13 @@ def summary_lines(told: Mapping[str, Any]) -> list[str]:
     lines += [f"left out: {number:,} images: {reason}" for reason, number in told["dropped"].items()]
     lines += [f"  {name}: {number:,} without an image to be found" for name, number in told["lost_classes"].items()]
     return lines
+
+
+def without_ids(found: Any) -> Any:
+    """What a study found, to be shown: without the lists of images, as an id may be a file's name."""
+    if isinstance(found, dict):
+        return {name: without_ids(value) for name, value in found.items() if name != LISTED}
+    return found
 
 
 def unknown_training(told: Mapping[str, Any]) -> str | None:

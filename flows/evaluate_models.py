@@ -58,7 +58,8 @@ class _Plan:
                 raise UnknownNameError("study", study, STUDIES)
         if self.memory_mb < 1:
             raise SettingsError("memory_mb is 1 or more")
-        self.asked("any").check()
+        with self.asked("any").prepared():
+            pass
 
     def key(self, what: str) -> str:
         return key_of(("evaluation", what, Path(without_credentials(self.settings.index)).name, self.protocol))
@@ -135,7 +136,8 @@ def evaluate_model(plan: _Plan, model: str) -> _Measured:
     """Measure one model, write its run, hold it to the accepted one."""
     collection, recall = read_index(plan.settings, model)
     asked = plan.asked(model)
-    made = make_run(collection, recall, asked, plan.settings, get_run_logger().info)
+    with asked.prepared():
+        made = make_run(collection, recall, asked, plan.settings, get_run_logger().info)
     run = read_run(asked.folder)
     past = accepted(plan.runs, run)
     verdict = judge(run, past)

@@ -338,6 +338,43 @@ def test_what_is_refused_in_the_end_is_refused_before_the_work(
         assert "--pictures nowhere is no folder" in refusal(capsys, [*command, "--pictures", "nowhere"])
 
 
+@pytest.mark.parametrize("name", ["o" * 300, "manifest.csv", "broken"])
+def test_a_folder_that_cannot_be_made_is_refused(
+    published: Published, tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    (tmp_path / "broken").symlink_to(tmp_path / "broken")
+    assert "cannot be written" in refusal(capsys, ["run", *published.arguments, "--out", str(tmp_path / name)])
+    assert "is no folder" in refusal(capsys, ["run", *published.arguments, "--pictures", name])
+
+
+def test_a_folder_in_the_place_of_a_run_s_file_is_refused(
+    published: Published, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "run" / METRICS).mkdir(parents=True)
+    said = refusal(capsys, ["run", *published.arguments, "--out", str(tmp_path / "run")])
+    assert "its metrics.json is a folder" in said
+
+
+def test_a_model_of_a_very_long_name_has_a_folder(published: Published, tmp_path: Path) -> None:
+    assert main(["run", *published.arguments[:-1], "m" * 300]) == 0
+    (folder,) = (tmp_path / "evaluation-runs").iterdir()
+    assert json.loads((folder / METRICS).read_text())["model"]["model"] == "m" * 300
+
+
+def test_no_page_and_no_line_names_an_image(
+    published: Published, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    vectors = np.load(published.vectors)
+    vectors[3] = vectors[0]  # copies of two patients, which confounds lists
+    np.save(published.vectors, vectors)
+    assert main(["run", *published.arguments, "--study", "confounds", "--out", str(tmp_path / "run")]) == 0
+    names = [row["filepath"] for row in csv.DictReader(published.manifest.open(encoding="utf-8"))]
+    told = (tmp_path / "run" / METRICS).read_text(encoding="utf-8")
+    assert json.loads(told)["studies"]["confounds"]["exact"]["listed"]
+    shown = capsys.readouterr().out + (tmp_path / "run" / REPORT).read_text(encoding="utf-8")
+    assert not any(name in shown for name in names)
+
+
 def test_a_study_that_cannot_be_made_costs_no_figure(
     published: Published, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

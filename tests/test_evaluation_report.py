@@ -427,6 +427,12 @@ def test_a_name_that_no_file_can_have_is_no_picture(tmp_path: Path, name: str) -
     assert _thumbnails(tmp_path)(name) is None
 
 
+def test_a_link_in_a_circle_is_no_picture(tmp_path: Path) -> None:
+    (tmp_path / "a.png").symlink_to(tmp_path / "b.png")
+    (tmp_path / "b.png").symlink_to(tmp_path / "a.png")
+    assert _thumbnails(tmp_path)("a.png") is None
+
+
 def test_a_broken_picture_is_no_picture(tmp_path: Path) -> None:
     Picture.fromarray(np.random.default_rng(0).integers(0, 255, (200, 200), np.uint8)).save(tmp_path / "x.png")
     content = bytearray((tmp_path / "x.png").read_bytes())

@@ -186,7 +186,7 @@ def test_what_cannot_be_measured_is_said_and_the_others_are(indexes: tuple[str, 
         ],
     )
     states = told["states"]
-    reason = "not measured: no image of the index has a vector of it"
+    reason = "not measured: no image of the index has a vector of without vectors"
     assert states[0] == ["FAILED", f"without vectors was {reason}"]
     assert states[1] == ["COMPLETED", states[1][1]]
     assert states[1][1].endswith(" is the first, and accepted")

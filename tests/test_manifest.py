@@ -127,3 +127,11 @@ def test_a_manifest_that_is_missing_or_a_folder_is_said_to_be_unreadable(
 ) -> None:
     with pytest.raises(ManifestError, match="cannot be read"):
         list(read_rows(tmp_path / name, pseudonymizer.pseudonym, dataset=None, split=None))
+
+
+def test_a_region_with_a_slash_is_refused(tmp_path: Path, pseudonymizer: Pseudonymizer) -> None:
+    """A label path with it would have another region and another finding."""
+    manifest = tmp_path / "manifest.csv"
+    manifest.write_text("filepath,patient,modality,region,labels\na.png,p,CT,head/neck,cyst\n")
+    (row,) = read_rows(manifest, pseudonymizer.pseudonym, dataset=None, split=None)
+    assert (row.reason, row.column) == ("manifest row has a region with a slash", "region")

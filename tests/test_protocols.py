@@ -157,7 +157,7 @@ def test_leave_patient_out_is_an_independent_loop() -> None:
     held = random_collection(5)
     trial = leave_patient_out(held)
     figures = measure(held, trial)
-    leaks = []
+    leaks, leaks_at_10 = [], []
     for place, row in enumerate(trial.queries):
         mine = held.images[row]
         others = [other for other, one in enumerate(held.images) if one.patient != mine.patient]
@@ -179,8 +179,13 @@ def test_leave_patient_out_is_an_independent_loop() -> None:
         assert figures.values["nDCG@10"][place] == pytest.approx(gained, abs=1e-6)
         first = max((other for other in range(len(scores)) if other != row), key=lambda other: (scores[other], -other))
         leaks.append(bool(set(held.images[first].findings) & set(mine.findings)))
+        everybody = sorted(set(range(len(scores))) - {row}, key=lambda other: (-scores[other], other))
+        shares = [bool(set(held.images[other].findings) & set(mine.findings)) for other in everybody]
+        counted = min(10, sum(shares))
+        leaks_at_10.append(sum(shares[:counted]) / counted)
     assert figures.leak is not None
     assert figures.leak["P@1"] == pytest.approx(np.mean(leaks), abs=1e-12)
+    assert figures.leak["P@10"] == pytest.approx(np.mean(leaks_at_10), abs=1e-12)
     assert figures.chance == pytest.approx(
         np.mean(
             [
@@ -198,6 +203,14 @@ def test_the_leak_lets_a_query_meet_its_own_patient_and_not_itself() -> None:
     assert figures.values["P@1"].tolist() == [0, 0, 0, 0, 0]  # b1 is next to a1, a2 and c1; d1 to nobody of its kind
     assert figures.leak is not None
     assert figures.leak["P@1"] == pytest.approx(2 / 5)  # a1 and a2 meet each other; b1's next is a2
+
+
+def test_in_a_class_of_two_the_query_itself_is_not_reachable_by_the_leak() -> None:
+    asked = {"a1": "nodule", "a2": "nodule", "b1": "nodule", "c1": "cyst", "d1": "cyst"}
+    held = collection([image(name, name[0], finding) for name, finding in asked.items()], at(0, 1, 2, 40, 41))
+    figures = measure(held, leave_patient_out(held))
+    assert figures.leak is not None
+    assert figures.leak["P@10"] == 1  # of a1 the two others come first; with itself among the reachable it were 2 of 3
 
 
 def test_images_of_one_finding_only_where_that_is_asked_for() -> None:

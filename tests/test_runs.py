@@ -304,6 +304,8 @@ def test_figures_of_another_form_are_refused(folder: Path, content: str) -> None
         {"by": {"modality": {"CT": {}}, "region": {}, "dataset": {}, "finding": {}, "label": {}}},
         {"chance": 1},
         {"chance": {}},
+        {"micro_sd": {}},
+        {"macro": {}},
         {"levels": {}},
         {"levels": {"modality": {}, "region": {}, "label": {}}},
         {"index_recall": {}},
@@ -326,6 +328,64 @@ def test_figures_with_other_values_are_refused(folder: Path, change: dict[str, o
     (folder / METRICS).write_text(json.dumps(told).replace('"P@1": ', '"P@1": NaN, "x": ', 1))
     with pytest.raises(SettingsError, match="is damaged"):
         read_run(folder)
+
+
+def test_what_a_report_would_go_through_is_known(folder: Path) -> None:
+    told = json.loads((folder / METRICS).read_text())
+    for changed in (
+        {**told, "by": {**told["by"], "scanner": {"x": {}}}},
+        {**told, "levels": {**told["levels"], "organ": {}}},
+        {**told, "studies": {"space": "\ud800"}},
+        json.loads(json.dumps(told).replace("P@3", "P@x")),
+    ):
+        (folder / METRICS).write_text(json.dumps(changed))
+        with pytest.raises(SettingsError, match="is damaged"):
+            read_run(folder)
+
+
+@pytest.mark.parametrize(
+    ("column", "cell"),
+    [
+        ("id", "c1.png"),  # of another query
+        ("nearest_classes", "[[]]"),
+        ("nearest_classes", json.dumps([["CT/head/cyst"]] * 9)),
+        ("nearest_classes", '["CT/head/cyst"]'),
+        ("classes", "[]"),
+        ("classes", '["\\ud800"]'),
+        ("nearest", '{"c1.png": 1}'),
+    ],
+)
+def test_a_query_that_contradicts_itself_is_refused(folder: Path, column: str, cell: str) -> None:
+    with (folder / QUERIES).open(encoding="utf-8", newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    rows[-1][column] = cell
+    with (folder / QUERIES).open("w", encoding="utf-8", newline="") as stream:
+        writer = csv.DictWriter(stream, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+    with pytest.raises(SettingsError, match="is damaged"):
+        read_run(folder)
+
+
+def test_names_as_long_as_a_manifest_may_have_them_come_back(tmp_path: Path) -> None:
+    images = [Image("n" * 20_000 + str(n), f"p{n}", ("a",), {"modality": "CT", "region": "chest"}) for n in range(12)]
+    collection = Collection(images, np.eye(12, dtype=np.float32), "here", {"model": "m"})
+    trial = leave_patient_out(collection)
+    write_run(tmp_path, collection, trial, measure(collection, trial, device="cpu"))
+    csv.field_size_limit(131_072)  # as Python has it
+    assert list(read_run(tmp_path).ids) == [image.id for image in images]
+
+
+def test_another_index_has_another_state(made: tuple[Collection, Trial, Figures]) -> None:
+    collection, trial, figures = made
+
+    def state(trial: Trial) -> str:
+        return str(metrics_of(collection, trial, figures, Surroundings())["index_state"])
+
+    assert state(trial) == state(replace(trial, queries=trial.queries[:1]))
+    assert state(trial) != state(replace(trial, index=trial.index[1:]))
+    renamed = [frozenset({"CT/chest/other"}) if row == 4 else one for row, one in enumerate(trial.labels["label"])]
+    assert state(trial) != state(replace(trial, labels={**trial.labels, "label": renamed}))
 
 
 def test_a_query_of_several_findings_counts_once_in_its_part() -> None:

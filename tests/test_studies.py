@@ -107,7 +107,7 @@ def naive_precision(held: Collection, trial: Trial, k: int) -> tuple[float, floa
 
 
 def naive_draw(held: Collection, trial: Trial, percent: int, seed: list[int]) -> "np.ndarray":
-    patients = list(dict.fromkeys(held.images[row].patient for row in trial.index))
+    patients = sorted({held.images[row].patient for row in trial.index})
     drawn: set[str] = set()
     for place in np.random.default_rng(seed).permutation(len(patients)):
         if 100 * sum(held.images[row].patient in drawn for row in trial.index) >= percent * len(trial.index):

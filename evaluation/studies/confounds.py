@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from evaluation.asking import Rows, first_neighbours, hits_of
-from evaluation.checks import Flags, Values
+from evaluation.asking import first_neighbours, hits_of
+from evaluation.checks import Flags, Rows, Values
 from evaluation.collection import Collection
 from evaluation.protocols import Trial, available
 from evaluation.settings import SearchSettings

@@ -8,7 +8,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from evaluation.asking import Rows, patient_codes, trial_rows
+from evaluation.asking import patient_codes, trial_rows
+from evaluation.checks import Rows
 from evaluation.collection import Collection
 from evaluation.protocols import Trial
 from evaluation.settings import SearchSettings

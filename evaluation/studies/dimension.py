@@ -6,7 +6,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from evaluation.asking import Rows, first_neighbours, hits_of, macro_of
+from evaluation.asking import first_neighbours, hits_of, macro_of
+from evaluation.checks import Rows
 from evaluation.collection import Collection
 from evaluation.protocols import Trial
 from evaluation.settings import SearchSettings

@@ -9,7 +9,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from evaluation.asking import Rows, first_neighbours, hits_of, macro_of, patient_codes
+from evaluation.asking import first_neighbours, hits_of, macro_of, patient_codes
+from evaluation.checks import Rows
 from evaluation.collection import Collection
 from evaluation.metrics import capped_precision
 from evaluation.protocols import Trial, available

@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from evaluation.asking import Rows, first_neighbours
-from evaluation.checks import Values
+from evaluation.asking import first_neighbours
+from evaluation.checks import Rows, Values
 from evaluation.collection import Collection
 from evaluation.labels import majority_vote
 from evaluation.protocols import Trial

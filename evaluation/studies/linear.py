@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from evaluation.asking import Rows
+from evaluation.checks import Rows
 from evaluation.collection import Collection
 from evaluation.protocols import Trial
 from evaluation.settings import SearchSettings

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from evaluation.asking import Rows, patient_codes, trial_rows
+from evaluation.asking import patient_codes, trial_rows
+from evaluation.checks import Rows
 from evaluation.collection import Collection
 from evaluation.protocols import Trial
 from evaluation.settings import SearchSettings

@@ -6,8 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from evaluation.asking import Rows
-from evaluation.checks import Values
+from evaluation.checks import Rows, Values
 from evaluation.collection import Collection
 from evaluation.protocols import Trial
 from radsearch.errors import RadSearchError

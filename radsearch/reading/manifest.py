@@ -73,6 +73,8 @@ def _read_row(
     modality = cells["modality"].upper() or None
     if modality is not None and modality not in MODALITIES:
         return ManifestRow(filepath, reason="manifest row has an unknown modality", column="modality")
+    if "/" in cells["region"]:  # a label path would have another one
+        return ManifestRow(filepath, reason="manifest row has a region with a slash", column="region")
     return ManifestRow(filepath, _facts(cells, modality, named_by, dataset=dataset, split=split))
 
 
