@@ -66,40 +66,39 @@ class Archive:
         """
         if not self.path.exists():
             raise SettingsError(f"there is no file or folder {self.path}")
-        found = self._listed(pseudonymizer) if self.manifest else self._walked()
-        return (file for file in found if (self.only is None or file.name in self.only) and self._is_ours(file.name))
+        return self._listed(pseudonymizer) if self.manifest else self._walked()
 
     def count(self, pseudonymizer: Pseudonymizer) -> int:
         """How many files there are."""
         return sum(1 for _ in self.files(pseudonymizer))
 
-    def _is_ours(self, name: str) -> bool:
+    def _is_wanted(self, name: str) -> bool:
         """A file's name says in which part it is, so that files that come and go move no other one."""
-        return self.part is None or zlib.crc32(name.encode()) % self.part[1] == self.part[0] - 1
+        ours = self.part is None or zlib.crc32(name.encode()) % self.part[1] == self.part[0] - 1
+        return ours and (self.only is None or name in self.only)
 
     def _walked(self) -> Iterator[SourceFile]:
-        said = Facts(dataset=self.dataset, split=self.split)
-        if self.path.is_dir():
-            for path in _walk(self.root):
-                yield self._source(path, said)
-        else:
-            yield self._source(self.path.resolve(), said)
+        said, root = Facts(dataset=self.dataset, split=self.split), self.root
+        for path in _walk(root) if self.path.is_dir() else [self.path.resolve()]:
+            yield from self._source(path, said, root)
 
     def _listed(self, pseudonymizer: Pseudonymizer) -> Iterator[SourceFile]:
         if self.manifest is None:
             return
-        folder = self.manifest.resolve().parent
+        folder, root = self.manifest.resolve().parent, self.root
         for row in read_rows(self.manifest, pseudonymizer.pseudonym, dataset=self.dataset, split=self.split):
-            if row.reason is not None:
+            if row.reason is None:
+                yield from self._source(Path(os.path.normpath(folder / row.filepath)), row.facts, root)
+            elif self._is_wanted(row.filepath):
                 yield SourceFile(folder, row.filepath, row.filepath, reason=row.reason)
-            else:
-                yield self._source(Path(os.path.normpath(folder / row.filepath)), row.facts)
 
-    def _source(self, path: Path, said: Facts) -> SourceFile:
-        name = os.path.relpath(path, self.root).encode("utf-8", "backslashreplace").decode()
-        identity = f"{said.dataset}\0{name}" if said.dataset else str(path)
-        reason, skipped = _unusable(path, self.root)
-        return SourceFile(path, name, identity, said, reason, skipped, listed=self.manifest is not None)
+    def _source(self, path: Path, said: Facts, root: Path) -> Iterator[SourceFile]:
+        """The file, or none where it is not wanted."""
+        name = os.path.relpath(path, root).encode("utf-8", "backslashreplace").decode()
+        if self._is_wanted(name):
+            identity = f"{said.dataset}\0{name}" if said.dataset else str(path)
+            reason, skipped = _unusable(path, root)
+            yield SourceFile(path, name, identity, said, reason, skipped, listed=self.manifest is not None)
 
 
 def _walk(folder: Path) -> Iterator[Path]:

@@ -41,6 +41,9 @@ class Server:
     def ask(self, path: str, asked: dict[str, Any] | None = None) -> Any:
         return httpx.post(f"{self.url}/{path}", json=asked or {}, timeout=30).raise_for_status().json()
 
+    def get(self, path: str) -> Any:
+        return httpx.get(f"{self.url}/{path}", timeout=30).raise_for_status().json()
+
     def runs(self, flow: str) -> list[dict[str, Any]]:
         return list(self.ask("flow_runs/filter", {"flows": {"name": {"any_": [flow]}}, "sort": "START_TIME_ASC"}))
 
@@ -177,3 +180,99 @@ def deployment(server: Server, name: str) -> str | None:
         "deployments/filter", {"deployments": {"name": {"any_": [own]}}, "flows": {"name": {"any_": [flow]}}}
     )
     return str(found[0]["id"]) if found else None
+
+
+def parent_of(process: int) -> int:
+    return int(Path(f"/proc/{process}/stat").read_text().rsplit(")", 1)[1].split()[1])
+
+
+def test_two_workers_of_a_pool_take_a_part_each_and_turns_at_an_index_in_a_folder(
+    server: Server, tmp_path: Path, write_png: Callable[..., Path]
+) -> None:
+    for number in range(400):
+        write_png(f"archive/{number:04}.png", seed=number)
+    log, environment = tmp_path / "workers.log", server.environment
+    deploy = [sys.executable, "-m", "prefect", "--no-prompt"]
+    made = [*deploy, "work-pool", "create", "radsearch", "--type", "process"]
+    for command in (made, [*deploy, "deploy", "--all"]):
+        subprocess.run(command, cwd=CHECKOUT, env=environment, check=True, capture_output=True, timeout=180)
+    # One runs the whole, which waits for its parts; each of the two others has room for one part.
+    start = ["prefect", "worker", "start", "--pool", "radsearch", "--limit", "1"]
+    with contextlib.ExitStack() as stack:
+        workers = {stack.enter_context(running(start, environment, log)).pid for _ in range(3)}
+        found = wait(lambda: deployment(server, "ingest-archive/pool"), 60, log)
+        asked = {"path": str(tmp_path / "archive"), "index": str(tmp_path / "index"), "partitions": 2}
+        whole = server.ask(f"deployments/{found}/create_flow_run", {"parameters": asked})["id"]
+
+        def at_once() -> set[int] | None:
+            runs = [run for run in server.runs("ingest-partition") if run["parent_task_run_id"] in tasks(server, whole)]
+            processes = [process_of(run["id"]) for run in runs if run["state_type"] == "RUNNING"]
+            return {parent_of(one) for one in processes if one} if len(processes) == 2 and all(processes) else None
+
+        assert len(wait(at_once, 180, log) & workers) == 2
+        wait(lambda: ended([server.get(f"flow_runs/{whole}")]), 180, log)
+    told = server.get(f"flow_runs/{whole}")["state"]
+    assert (told["type"], told["message"]) == ("COMPLETED", "2 parts completed")
+    rows = json.loads(server.artifacts(whole)["partitions"])
+    assert [(row["tries"], row["state"]) for row in rows] == [(1, "Completed")] * 2
+    assert checksum(tmp_path / "index")[0] == 400
+
+
+def tasks(server: Server, run: str) -> set[str]:
+    return {one["id"] for one in server.ask("task_runs/filter", {"flow_runs": {"id": {"any_": [run]}}})}
+
+
+def test_schedules_fire_an_inbox_is_emptied_and_an_evaluation_writes_its_report(
+    server: Server, tmp_path: Path, write_png: Callable[..., Path]
+) -> None:
+    rows = ["filepath,patient,modality,region,labels"]
+    for number in range(12):
+        write_png(f"archive/{number:02}.png", seed=number)
+        rows.append(f"{number:02}.png,p{number},CT,chest,{('nodule', 'cyst')[number % 2]}")
+    (tmp_path / "archive" / "manifest.csv").write_text("\n".join(rows))
+    index, inbox, runs = tmp_path / "index", tmp_path / "inbox", tmp_path / "runs"
+    archive = tmp_path / "archive"
+    manifest = ["--manifest", str(archive / "manifest.csv")]
+    with running(["ingest", str(archive), *manifest, "--index", str(index)], server.environment, tmp_path / "l") as it:
+        assert it.wait(180) == 0
+    inbox.mkdir()
+    schedules, log = tmp_path / "flows.toml", tmp_path / "serve.log"
+    schedules.write_text(f"""
+server = "{server.url}"
+
+[inbox.minute]
+cron = "* * * * *"
+folder = "{inbox}"
+done = "{tmp_path / "done"}"
+quiet_seconds = 5
+dataset = "inbox"
+index = "{index}"
+
+[evaluate.minute]
+cron = "* * * * *"
+index = "{index}"
+runs = "{runs}"
+""")
+    with running(["flows", "serve", "--settings", str(schedules)], server.environment, log):
+        wait(lambda: server.runs("watch-inbox"), 90, log)
+        for number in range(3):
+            write_png(f"inbox/series/{number}.png", seed=100 + number)
+        taken = wait(
+            lambda: [run for run in ended(server.runs("watch-inbox")) if "1 series taken" in run["state"]["message"]],
+            240,
+            log,
+        )
+        measured = wait(lambda: ended(server.runs("evaluate-models")), 240, log)
+    assert taken[0]["state_type"] == "COMPLETED"
+    assert taken[0]["auto_scheduled"]
+    outcomes = [data for key, data in server.artifacts(taken[0]["id"]).items() if key.startswith("inbox-")]
+    assert outcomes
+    assert checksum(index)[0] == 15
+    assert sorted(file.name for file in (tmp_path / "done").rglob("*.png")) == ["0.png", "1.png", "2.png"]
+    assert measured[0]["state_type"] == "COMPLETED", measured[0]["state"]["message"]
+    artifacts = server.artifacts(measured[0]["id"])
+    (figures,) = [json.loads(data) for key, data in artifacts.items() if key.startswith("evaluation-figures")]
+    assert (figures[0]["model"], figures[0]["queries"]) == ("efficientnet-lite0", 12)
+    (summary,) = [data for key, data in artifacts.items() if key.startswith("evaluation-summary")]
+    (report,) = [Path(line.split("`")[1]) for line in summary.splitlines() if "report:" in line]
+    assert report.read_text(encoding="utf-8").startswith("<!doctype html>")

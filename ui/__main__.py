@@ -2,10 +2,10 @@
 
 import argparse
 import os
-import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NoReturn
 
 from radsearch.settings import silence_telemetry
 
@@ -13,7 +13,7 @@ _ROOT = Path(__file__).resolve().parent.parent
 _DEMO = _ROOT / ".demo"
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run the page until Ctrl-C. Without RADSEARCH_INDEX it shows the demo's index, where there is one."""
     parser = argparse.ArgumentParser(prog="python -m ui", description=__doc__)
     parser.add_argument("--port", type=int, default=8501)
@@ -25,11 +25,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     command = [sys.executable, "-m", "streamlit", "run", str(_ROOT / "ui" / "app.py")]
     command += ["--server.address", "localhost", "--server.port", str(options.port), "--server.headless", "true"]
     command += ["--browser.gatherUsageStats", "false", "--server.maxUploadSize", "200"]
-    try:
-        return subprocess.run(command, check=False, cwd=_ROOT).returncode  # noqa: S603 -- a port number at most
-    except KeyboardInterrupt:
-        return 0
+    os.chdir(_ROOT)
+    os.execv(sys.executable, command)  # noqa: S606 -- in this very process, so that what ends it ends the page
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()
