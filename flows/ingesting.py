@@ -29,7 +29,7 @@ from ingest.pipeline import CHUNKS_IN_FLIGHT, Chunk, Ingestion
 from ingest.report import Summary
 from ingest.run import Run, begin
 from ingest.sources import Archive
-from radsearch.errors import IndexBusyError, IndexUnreachableError
+from radsearch.errors import IndexBusyError, IndexUnreachableError, SettingsError
 from radsearch.models.devices import expected_gpus
 from radsearch.settings import Settings, without_credentials
 
@@ -74,7 +74,10 @@ class Ingested:
 )
 def ingest_chunk(ingestion: Ingestion, chunk: Chunk, number: int) -> int:  # noqa: ARG001 -- names the task run
     """Decode, embed and write one chunk; returns the number of images."""
-    return ingestion.ingest_chunk(chunk)
+    try:
+        return ingestion.ingest_chunk(chunk)
+    except OSError as error:
+        raise _without_name(error) from None
 
 
 def ingest(
@@ -95,16 +98,26 @@ def ingest(
         hours: no chunk is begun after these.
 
     Raises:
-        RadSearchError: an unknown model, missing weights, no such path, an index that stays busy or out of reach.
+        RadSearchError: an unknown model, missing weights, no such path, an index that stays busy or out of reach, a
+            disk that fails again and again.
     """
     deadline = None if hours is None else time.monotonic() + 3600 * hours
-    with ExitStack() as stack:
-        stack.enter_context(_turn_on_gpu(settings))
-        run = _begun(lambda: stack.enter_context(begin(archive, models, settings)))
-        in_time = _run_chunks(run, deadline)
-        summary = run.finish(report, in_time=in_time)
+    try:
+        with ExitStack() as stack:
+            stack.enter_context(_turn_on_gpu(settings))
+            run = _begun(lambda: stack.enter_context(begin(archive, models, settings)))
+            in_time = _run_chunks(run, deadline)
+            summary = run.finish(report, in_time=in_time)
+    except OSError as error:
+        words = error.strerror or type(error).__name__
+        raise SettingsError(f"the run was ended by the disk or the network ({words}); the next one goes on") from None
     _write_artifacts(summary, settings)
     return Ingested(summary, in_time)
+
+
+def _without_name(error: OSError) -> OSError:
+    """The same without the file's name, which may tell who a patient is: Prefect keeps what a task raises."""
+    return type(error)(error.errno, error.strerror) if error.errno is not None else type(error)()
 
 
 def _begun(enter: Callable[[], Run]) -> Run:

@@ -65,6 +65,44 @@ def test_flow_retries_a_chunk_and_leaves_its_progress_and_outcomes_as_artifacts(
     assert told["missing"] == ["FAILED", f"there is no file or folder {tmp_path / 'archive' / 'gone'}"]
 
 
+NAMELESS = """
+import json, sys
+from pathlib import Path
+from flows.ingest_archive import ingest_archive
+from flows.ingesting import ingest_chunk
+from ingest.pipeline import Ingestion
+ingest_chunk.retry_delay_seconds = [0, 0, 0]
+def failing(self, chunk):
+    Path(chunk.jobs[0].decode.source.path.with_name("gone") / "Weber^Anna.dcm").read_bytes()
+Ingestion.ingest_chunk = failing
+state = ingest_archive(path=Path(sys.argv[1]), index=sys.argv[2], return_state=True)
+print(json.dumps([state.type.value, state.message]))
+"""
+
+
+@pytest.mark.slow
+def test_no_name_of_a_file_reaches_prefect(tmp_path: Path, write_png: Callable[..., Path]) -> None:
+    write_png("archive/Weber^Anna.png")
+    (tmp_path / "archive" / "Weber^Anna.dcm").touch()
+    done = subprocess.run(
+        [sys.executable, "-c", NAMELESS, str(tmp_path / "archive"), str(tmp_path / "index")],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=300,
+        env={**os.environ, "PREFECT_HOME": str(tmp_path / "prefect")},
+        cwd=Path(__file__).parents[1],
+    )
+    told = json.loads(done.stdout.splitlines()[-1])
+    words = "the run was ended by the disk or the network (No such file or directory); the next one goes on"
+    assert told == ["FAILED", words]
+    assert "chunk-1" in done.stderr
+    assert "Weber" not in done.stderr
+    kept = b"".join(file.read_bytes() for file in (tmp_path / "prefect").rglob("*") if file.is_file())
+    assert b"ingest-archive" in kept
+    assert b"Weber" not in kept
+
+
 ADDING = """
 import json, sys
 from pathlib import Path
