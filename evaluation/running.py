@@ -16,19 +16,11 @@ from evaluation.contamination import seen_in_training
 from evaluation.figures import measure
 from evaluation.protocols import PROTOCOLS
 from evaluation.report import write_report
-from evaluation.runs import (
-    METRICS,
-    QUERIES,
-    REPORT,
-    SUMMARY,
-    Surroundings,
-    add_study,
-    summary_lines,
-    without_ids,
-    write_run,
-)
+from evaluation.runs import Surroundings, add_study, write_run
 from evaluation.settings import SearchSettings
+from evaluation.stored import METRICS, QUERIES, REPORT, SUMMARY
 from evaluation.studies import STUDIES
+from evaluation.telling import summary_lines, without_ids
 from radsearch.errors import NothingToSearchError, RadSearchError, SettingsError
 from radsearch.index import open_index
 from radsearch.index.verify import recall_of

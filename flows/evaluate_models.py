@@ -22,7 +22,7 @@ from evaluation.history import ACCEPTED_BY_ITSELF, Figure, Verdict, accept, acce
 from evaluation.protocols import PROTOCOLS
 from evaluation.report import write_comparison
 from evaluation.running import Asked, folder_of, make_run, read_index
-from evaluation.runs import REPORT, read_run
+from evaluation.stored import REPORT, read_run
 from evaluation.studies import STUDIES
 from flows.shared import failed, key_of, retry_if_transient, settings_for
 from radsearch.errors import NothingToSearchError, RadSearchError, SettingsError, UnknownNameError

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from evaluation.history import ACCEPTED
 from evaluation.protocols import PROTOCOLS
-from evaluation.runs import METRICS
+from evaluation.stored import METRICS
 from radsearch.errors import RadSearchError
 from radsearch.settings import Settings
 
