@@ -1,6 +1,8 @@
 """One run from end to end: what `python -m evaluation run` and the Prefect flow share."""
 
+import itertools
 import json
+import os
 import re
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -86,9 +88,11 @@ class Made:
 
 
 def folder_of(runs: Path, protocol: str, model: str) -> Path:
-    """Where a run of now goes among others: `TIME-PROTOCOL-MODEL`."""
+    """Where a run of now goes among others: `TIME-PROTOCOL-MODEL`, with a number where that is taken."""
     name = re.sub(r"[^\w.-]", "_", model).strip(".")[:_LONGEST_NAME]
-    return runs / f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{protocol}-{name}"
+    folder = runs / f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{protocol}-{name}"
+    numbered = (folder.with_name(f"{folder.name}.{number}") for number in itertools.count(2))
+    return next(one for one in itertools.chain([folder], numbered) if not os.path.lexists(one))
 
 
 def check_pictures(pictures: Path | None) -> None:
