@@ -46,7 +46,7 @@ class OneAtATime(QdrantClient):
     def __init__(self) -> None:
         super().__init__(":memory:")
         lock = threading.RLock()
-        for name in ("upsert", "update_vectors", "overwrite_payload", "delete", "scroll", "retrieve"):
+        for name in ("batch_update_points", "set_payload", "delete", "scroll", "retrieve", "count"):
             setattr(self, name, _behind(lock, getattr(self, name)))
 
 
