@@ -37,8 +37,8 @@ def test_every_option_in_the_readme_is_known_to_its_command(command: tuple[str, 
     [
         ("radsearch/rendering/greyscale.py", "import ingest.sources"),
         ("radsearch/search/ranking.py", "import pydicom"),
-        ("ingest/sources.py", "import ui.results"),
-        ("ui/results.py", "import qdrant_client"),
+        ("ingest/sources.py", "import ui.gallery"),
+        ("ui/gallery.py", "import qdrant_client"),
         ("evaluation/metrics.py", "import ingest.sources"),
     ],
 )

@@ -23,7 +23,7 @@ from radsearch.search.ranking import Ranking, ranked
 from radsearch.settings import Settings
 from radsearch.study import XR_CODES, Facts, Fingerprint, Hit, SearchFilter, Vectors
 
-__all__ = ["Embedders", "QueryFile", "Ranking", "Searcher", "Wanted", "rocchio"]
+__all__ = ["Embedders", "QueryFile", "Ranking", "Searcher", "Wanted", "is_id", "rocchio"]
 
 if TYPE_CHECKING:
     from radsearch.models.base import Embedder
@@ -289,6 +289,15 @@ def _stated(known: Sequence[Facts], read_fact: Callable[[Facts], str | None]) ->
 
 def _only(values: Sequence[str]) -> str | None:
     return values[0] if len(values) == 1 else None
+
+
+def is_id(text: str) -> bool:
+    """Whether an indexed image may have this id."""
+    try:
+        uuid.UUID(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _id_of(text: str) -> str:

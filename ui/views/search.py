@@ -1,0 +1,86 @@
+"""Search: what to search by, the filter, and the images that look like it."""
+
+import streamlit as st
+
+from radsearch.index import IndexCard
+from radsearch.index.schema import facts_of
+from radsearch.search import is_id
+from radsearch.study import Facts
+from ui import session
+from ui.asking import ask, options, say_faults, show_query
+from ui.gallery import Shown, search_actions, show_grid
+from ui.keeping import choose_collection
+from ui.searching import Surroundings, asks_for_something, find
+from ui.shared import around, overview
+from ui.sidebar import show_filter
+from ui.state import LOT, MOST_SHOWN, State
+from ui.telling import sentences
+
+
+def draw() -> None:
+    """The whole page; the address is the last thing to be set."""
+    state = session.begin("search")
+    with sentences():
+        shared = around()
+        counts = overview(state, shared)
+        show_filter(counts)
+        choose_collection()
+        ask(counts.card, shared)
+        say_faults()
+        if not counts.total:
+            st.info("The index is empty. Images come into it with: python -m ingest FOLDER")
+        elif not asks_for_something(state, session.uploads()):
+            st.info("Drop an image above, or pick one under Browse: its neighbours appear here.")
+        else:
+            _answer(state, counts.card, shared)
+    session.publish()
+
+
+def _answer(state: State, card: IndexCard, shared: Surroundings) -> None:
+    show_query(_known(state, shared))
+    if state.text and not state.ids and not state.liked:
+        st.text(f"Words: {state.text}")
+    options(card)
+    held = [card.models[name] for name in card.models]
+    key = (state, [id(upload) for upload in session.uploads()], held, shared.settings.index)
+    hits = session.remembered(key)
+    if hits is None:
+        with st.spinner(_waiting_words(card, shared), show_time=True):
+            hits = find(state, session.uploads(), card, shared)
+        session.remember(key, hits)
+    if not hits:
+        st.info("No indexed image passes the filter. Fewer conditions, or the query's own patient, may help.")
+        return
+    show_grid([Shown.of_hit(hit) for hit in hits], search_actions, key="hits")
+    if len(hits) == state.shown and state.shown < MOST_SHOWN:
+        st.button(f"{LOT} more", key="more", on_click=_more, width="stretch", icon=":material/expand_more:")
+    else:
+        st.caption(f"{len(hits)} hits; there are no more under this filter." if len(hits) < state.shown else "")
+
+
+def _more() -> None:
+    state = session.current()
+    session.change(state.having(shown=min(state.shown + LOT, MOST_SHOWN)))
+
+
+def _known(state: State, shared: Surroundings) -> dict[str, Facts]:
+    """Facts of the indexed images that are searched by, remembered while the query stays."""
+    wanted = (*state.ids, *state.liked, *state.disliked)
+    kept: dict[str, Facts] = st.session_state.setdefault("known", {})
+    missing = [point for point in wanted if point not in kept]
+    if missing:
+        with shared.lease.index() as index:
+            kept |= {
+                point.id: facts_of(point.payload)
+                for point in index.retrieve([point for point in missing if is_id(point)])
+            }
+    return kept
+
+
+def _waiting_words(card: IndexCard, shared: Surroundings) -> str:
+    if any(shared.embedders.is_loaded(held) for held in card.models.values()):
+        return "Searching"
+    return "Searching; the first search by a file or by words loads the model"
+
+
+draw()
