@@ -148,7 +148,7 @@ def test_nonsense_id_is_answered_with_a_sentence(page: AppTest) -> None:
 )
 def test_files_that_are_no_picture_are_a_sentence(page: AppTest, name: str, content: bytes, words: str) -> None:
     page.run()
-    page.file_uploader[0].upload((name, content, "application/octet-stream")).run()
+    page.file_uploader[0].upload(name, content).run()
     assert not page.exception
     assert words in page.error[0].value
 
@@ -242,7 +242,7 @@ def test_upload_of_an_indexed_picture_is_that_image_and_needs_no_model(
         payload = {"content": content, "frame": 1, "patient": "0", "modality": "CT"}
         index.write([IndexedImage(ids[0], {MODEL.model: np.eye(4, dtype=np.float32)[0]}, payload)])
     page.run()
-    page.file_uploader[0].upload(("picture.png", path.read_bytes(), "image/png")).run()
+    page.file_uploader[0].upload("picture.png", path.read_bytes()).run()
     assert not page.exception
     assert not page.error
     assert sorted(hits(page)) == sorted(ids[1:])

@@ -1,15 +1,20 @@
 """The page: its frame and the way between its parts."""
 
+from pathlib import Path
+
 import streamlit as st
 
 from ui.cards import STYLE
 from ui.escaping import as_markdown
 from ui.pages import pages
 
+# Of our own: for a symbol or an emoji Streamlit asks a server of Google's.
+_ICON = Path(__file__).with_name("icon.svg")
+
 
 def main() -> None:
     """Draw the part that the address names."""
-    st.set_page_config(page_title="radsearch", page_icon=":material/radiology:", layout="wide")
+    st.set_page_config(page_title="radsearch", page_icon=str(_ICON), layout="wide")
     parts = pages()
     part = st.navigation(list(parts.values()), position="top")
     st.html(STYLE)

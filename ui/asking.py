@@ -14,7 +14,7 @@ from ui.searching import LARGEST_MEGABYTES, MOST_FILES, Surroundings, read_uploa
 from ui.state import State, without
 from ui.telling import say
 
-_GROUPS = {None: "every image", "study": "best of each study", "patient": "best of each patient"}
+_GROUPS = {"": "every image", "study": "best of each study", "patient": "best of each patient"}
 _FUSIONS = {"rank": "by rank", "score": "by score"}
 
 
@@ -83,7 +83,10 @@ def say_faults() -> None:
 def show_query(known: dict[str, Facts]) -> None:
     """All that is searched by, each with a way to take it back. Args: known: facts of the indexed ones, by id."""
     state = session.current()
-    with st.container(horizontal=True, gap="small", key="query"):
+    with st.container(gap="xsmall", width=140, key="query"):
+        if state.text and not (state.ids or state.liked or session.uploads()):
+            st.caption("words")
+            st.text(state.text)
         for place, upload in enumerate(session.uploads()):
             html = framed(upload.picture, upload.facts, head="file", kind="query")
             _example(html, f"file-{place}", "Do not search by this file", _dropping_file(place))
@@ -98,7 +101,7 @@ def show_query(known: dict[str, Facts]) -> None:
 
 
 def _example(html: str, key: str, words: str, drop: Callable[[], None]) -> None:
-    with st.container(width=150, gap="xxsmall"):
+    with st.container(gap="xxsmall"):
         st.html(html)
         st.button("Remove", icon=":material/close:", key=f"drop-{key}", help=words, type="tertiary", on_click=drop)
 
@@ -134,7 +137,8 @@ def options(card: IndexCard) -> None:
                 format_func=_FUSIONS.__getitem__, width=130,
             )  # fmt: skip
         st.selectbox(
-            "show", list(_GROUPS), key=session.field_key("group"), on_change=session.on_field("group"),
+            "show", list(_GROUPS), key=session.field_key("group", ""),
+            on_change=session.on_field("group", lambda value: value or None),
             format_func=_GROUPS.__getitem__, width=200,
         )  # fmt: skip
         st.toggle(

@@ -6,6 +6,10 @@ from ui.pictures import address_of, picture_of
 
 STYLE = """
 <style>
+.stMainBlockContainer {padding: 4.2rem 1.5rem 1rem;}
+[data-testid="stSidebarHeader"] {height: 2.5rem;}
+[data-testid="stLayoutWrapper"]:has(> .st-key-query) {position: sticky; top: 4rem; align-self: flex-start;
+  max-height: calc(100vh - 5rem); overflow-y: auto; flex-shrink: 0;}
 .rs-card {margin: 0; border-radius: 6px; overflow: hidden; background: #10141a; border: 1px solid #2b323c;}
 .rs-liked {border-color: #3fb27f;} .rs-disliked {border-color: #d9705f;} .rs-query {border-color: #5aa9e6;}
 .rs-picture {aspect-ratio: 1; background: #000; display: flex; align-items: center; justify-content: center;}

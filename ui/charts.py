@@ -9,15 +9,14 @@ import streamlit as st
 from ui import session
 from ui.filters import TITLES, WORD_FACETS, Counts, Overview
 
-_MOST_BARS = 12
-_LONGEST_LABEL = 24
+_MOST_BARS = 8
 
 
 def show_charts(overview: Overview) -> None:
     """One chart for each facet that is known of any image."""
     facets = {name: overview.by_facet[name] for name in WORD_FACETS if overview.by_facet[name]}
     with st.expander("What the index holds", expanded=True, key="charts"):
-        grid = st.grid("auto", min_column_width=260)
+        grid = st.grid("auto", min_column_width=220)
         for name, counts in facets.items():
             with grid.cell():
                 _chart(name, counts)

@@ -9,7 +9,7 @@ from ui.state import State
 
 WORD_FACETS = ("modality", "region", "pathology", "dataset", "view", "sex")
 NUMBER_FACETS = ("age", "year")
-TITLES = {"dataset": "data set"}
+TITLES = {"dataset": "data set", "pathology": "finding"}
 Counts = Mapping[str | int, int]
 
 

@@ -14,7 +14,7 @@ from ui.cards import card_of, score_of
 from ui.escaping import as_markdown
 from ui.shared import collections
 
-_CARD_PIXELS = 200
+_CARD_PIXELS = 160
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +47,7 @@ def show_grid(images: Sequence[Shown], actions: Actions, *, key: str, width: int
     state = session.current()
     for image in images:
         kind = "liked" if image.id in state.liked else "disliked" if image.id in state.disliked else ""
-        with grid.cell():
+        with grid.cell(), st.container(gap="xxsmall"):
             st.html(card_of(image.facts, head=image.head, score=image.score, kind=kind))
             with st.container(horizontal=True, gap="xxsmall", horizontal_alignment="distribute"):
                 actions(image)

@@ -47,11 +47,11 @@ def publish(**more: str) -> None:
         st.query_params.from_dict(query)
 
 
-def field_key(name: str) -> str:
-    """The key of the widget that shows a field of the state; its value is set to the state's."""
+def field_key(name: str, none: str | None = None) -> str:
+    """The key of the widget that shows a field of the state; its value is set to the state's, `none` for None."""
     key = f"field-{name}"
     value = getattr(current(), name)
-    st.session_state[key] = list(value) if isinstance(value, tuple) else value
+    st.session_state[key] = list(value) if isinstance(value, tuple) else none if value is None else value
     return key
 
 

@@ -5,7 +5,7 @@ import streamlit as st
 from radsearch.index import IndexCard
 from radsearch.index.schema import facts_of
 from radsearch.search import is_id
-from radsearch.study import Facts
+from radsearch.study import Facts, Hit
 from ui import session
 from ui.asking import ask, options, say_faults, show_query
 from ui.gallery import Shown, search_actions, show_grid
@@ -37,25 +37,35 @@ def draw() -> None:
 
 
 def _answer(state: State, card: IndexCard, shared: Surroundings) -> None:
-    show_query(_known(state, shared))
-    if state.text and not state.ids and not state.liked:
-        st.text(f"Words: {state.text}")
-    options(card)
-    held = [card.models[name] for name in card.models]
-    key = (state, [id(upload) for upload in session.uploads()], held, shared.settings.index)
+    """The query beside its hits."""
+    known = _known(state, shared)
+    with st.container(horizontal=True, wrap=False, gap="medium"):
+        show_query(known)
+        with st.container():
+            options(card)
+            _show_hits(state, _hits(state, card, shared))
+
+
+def _hits(state: State, card: IndexCard, shared: Surroundings) -> list[Hit]:
+    """Asked for anew only where the question is another."""
+    key = (state, [id(upload) for upload in session.uploads()], card, shared.settings.index)
     hits = session.remembered(key)
     if hits is None:
         with st.spinner(_waiting_words(card, shared), show_time=True):
             hits = find(state, session.uploads(), card, shared)
         session.remember(key, hits)
+    return hits
+
+
+def _show_hits(state: State, hits: list[Hit]) -> None:
     if not hits:
         st.info("No indexed image passes the filter. Fewer conditions, or the query's own patient, may help.")
         return
     show_grid([Shown.of_hit(hit) for hit in hits], search_actions, key="hits")
-    if len(hits) == state.shown and state.shown < MOST_SHOWN:
+    if len(hits) < state.shown:
+        st.caption(f"{len(hits)} hits; there are no more under this filter.")
+    elif state.shown < MOST_SHOWN:
         st.button(f"{LOT} more", key="more", on_click=_more, width="stretch", icon=":material/expand_more:")
-    else:
-        st.caption(f"{len(hits)} hits; there are no more under this filter." if len(hits) < state.shown else "")
 
 
 def _more() -> None:

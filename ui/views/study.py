@@ -5,11 +5,10 @@ import uuid
 import streamlit as st
 
 from radsearch.index import Index, Stored
-from radsearch.index.schema import facts_of
 from radsearch.study import SearchFilter
 from ui import session
 from ui.cards import card_of, table_of
-from ui.gallery import Shown, add_button, go, open_button, show_grid, similar_button
+from ui.gallery import Shown, add_button, go, open_button, show_grid
 from ui.keeping import choose_collection
 from ui.shared import around
 from ui.study_facts import in_order, rows_of
@@ -34,7 +33,7 @@ def draw() -> None:
             st.error("No image of that id is in the index. It may have been taken out since the link was made.")
             return
         _show(point)
-        _show_beside(point, beside)
+        _show_beside(beside)
 
 
 def _read(index: Index, named: str) -> tuple[Stored | None, dict[str, list[Stored]]]:
@@ -62,8 +61,8 @@ def _show(point: Stored) -> None:
     with picture:
         st.html(card_of(image.facts, kind="large"))
     with words:
-        with st.container(horizontal=True):
-            similar_button(image)
+        with st.container(horizontal=True, vertical_alignment="center"):
+            st.button("Find similar images", on_click=_similar, args=(point.id,), key="similar-large", type="primary")
             add_button(image)
         st.html(table_of(rows_of(point)))
         st.caption(
@@ -72,7 +71,7 @@ def _show(point: Stored) -> None:
         )
 
 
-def _show_beside(point: Stored, beside: dict[str, list[Stored]]) -> None:
+def _show_beside(beside: dict[str, list[Stored]]) -> None:
     for name, points in beside.items():
         if not points:
             continue
@@ -83,9 +82,6 @@ def _show_beside(point: Stored, beside: dict[str, list[Stored]]) -> None:
         show_grid([Shown.of_point(one) for one in some], open_button, key=f"beside-{name}", width=130)
     if not any(beside.values()):
         st.caption("No other image of its series or study is in the index.")
-    patient = facts_of(point.payload).patient
-    if patient:
-        st.button("Find similar images", on_click=_similar, args=(point.id,), key="similar-large", type="primary")
 
 
 def _similar(point: str) -> None:
