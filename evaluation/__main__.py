@@ -103,7 +103,7 @@ def _compare(options: argparse.Namespace) -> int:
     from evaluation.comparison import compare, comparison_lines
     from evaluation.report import write_comparison
     from evaluation.running import check_pictures
-    from evaluation.runs import read_run
+    from evaluation.stored import read_run
 
     check_pictures(options.pictures)
     runs = [read_run(folder) for folder in options.runs]
@@ -131,7 +131,7 @@ def _accept(options: argparse.Namespace) -> int:
     import getpass
 
     from evaluation.history import accept
-    from evaluation.runs import summary_lines
+    from evaluation.telling import summary_lines
 
     try:
         person = getpass.getuser()

@@ -7,7 +7,7 @@ import numpy as np
 
 from evaluation.checks import Values
 from evaluation.intervals import Difference, corrected, difference_of
-from evaluation.runs import Run
+from evaluation.stored import Run
 from radsearch.commands import table
 from radsearch.errors import NothingToSearchError, SettingsError
 

@@ -17,7 +17,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, ValidationError
 
 from evaluation.comparison import COMPARED, Comparison, compare
 from evaluation.intervals import Difference, Interval
-from evaluation.runs import Run, read_run
+from evaluation.stored import Run, read_run
 from radsearch.errors import NothingToSearchError, SettingsError
 
 ACCEPTED = "accepted"  # the file in a run's folder; whoever prunes runs keeps those that have it

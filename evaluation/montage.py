@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image as Picture
 
-from evaluation.runs import Run
+from evaluation.stored import Run
 
 _MONTAGES = 6  # queries, the best and the worst
 _THUMBNAIL = 144

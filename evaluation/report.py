@@ -13,7 +13,8 @@ from evaluation.comparison import Comparison, class_rows, headlines, name_of
 from evaluation.drawing import Bar, bars, curves, table
 from evaluation.intervals import interval_of
 from evaluation.montage import montage, side_by_side
-from evaluation.runs import REPORT, Run, read_run, unknown_training, without_ids
+from evaluation.stored import REPORT, Run, read_run
+from evaluation.telling import unknown_training, without_ids
 from radsearch.errors import SettingsError
 
 _STYLE = """

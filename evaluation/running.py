@@ -1,6 +1,8 @@
 """One run from end to end: what `python -m evaluation run` and the Prefect flow share."""
 
+import itertools
 import json
+import os
 import re
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -16,19 +18,11 @@ from evaluation.contamination import seen_in_training
 from evaluation.figures import measure
 from evaluation.protocols import PROTOCOLS
 from evaluation.report import write_report
-from evaluation.runs import (
-    METRICS,
-    QUERIES,
-    REPORT,
-    SUMMARY,
-    Surroundings,
-    add_study,
-    summary_lines,
-    without_ids,
-    write_run,
-)
+from evaluation.runs import Surroundings, add_study, write_run
 from evaluation.settings import SearchSettings
+from evaluation.stored import METRICS, QUERIES, REPORT, SUMMARY
 from evaluation.studies import STUDIES
+from evaluation.telling import summary_lines, without_ids
 from radsearch.errors import NothingToSearchError, RadSearchError, SettingsError
 from radsearch.index import open_index
 from radsearch.index.verify import recall_of
@@ -94,9 +88,11 @@ class Made:
 
 
 def folder_of(runs: Path, protocol: str, model: str) -> Path:
-    """Where a run of now goes among others: `TIME-PROTOCOL-MODEL`."""
+    """Where a run of now goes among others: `TIME-PROTOCOL-MODEL`, with a number where that is taken."""
     name = re.sub(r"[^\w.-]", "_", model).strip(".")[:_LONGEST_NAME]
-    return runs / f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{protocol}-{name}"
+    folder = runs / f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{protocol}-{name}"
+    numbered = (folder.with_name(f"{folder.name}.{number}") for number in itertools.count(2))
+    return next(one for one in itertools.chain([folder], numbered) if not os.path.lexists(one))
 
 
 def check_pictures(pictures: Path | None) -> None:

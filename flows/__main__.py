@@ -59,18 +59,19 @@ def _serve(options: argparse.Namespace) -> int:
     jobs = _jobs(options)
     from flows.serve import serve_all
 
-    serve_all(jobs)
+    serve_all(jobs, str(options.settings.resolve()))
     return 0
 
 
 def _run(options: argparse.Namespace) -> int:
     jobs = _jobs(options)
-    from flows.serve import flow_of
+    from flows.serve import flow_of, require_server
 
     wanted = [job for job in jobs if f"{job.kind}.{job.name}" == options.job]
     if not wanted:
         names = ", ".join(f"{job.kind}.{job.name}" for job in jobs)
         raise SettingsError(f"there is no job {options.job}; there are {names}")
+    require_server()
     state: Any = flow_of(wanted[0])(**wanted[0].parameters, return_state=True)
     sys.stderr.write(f"{state.message}\n")
     return 0 if state.is_completed() else 2

@@ -22,9 +22,9 @@ from evaluation.history import ACCEPTED_BY_ITSELF, Figure, Verdict, accept, acce
 from evaluation.protocols import PROTOCOLS
 from evaluation.report import write_comparison
 from evaluation.running import Asked, folder_of, make_run, read_index
-from evaluation.runs import REPORT, read_run
+from evaluation.stored import REPORT, read_run
 from evaluation.studies import STUDIES
-from flows.shared import failed, key_of, retry_if_transient, settings_for
+from flows.shared import failed, folder_named, key_of, retry_if_transient, settings_for
 from radsearch.errors import NothingToSearchError, RadSearchError, SettingsError, UnknownNameError
 from radsearch.index import open_index
 from radsearch.settings import Settings, without_credentials
@@ -177,7 +177,7 @@ def evaluate_models(  # noqa: PLR0913, PLR0917 -- a flow's parameters are what a
         memory_mb: of the search.
     """
     try:
-        plan = _Plan(settings_for(index), Path(runs).expanduser(), protocol, single_label, studies or (), memory_mb)
+        plan = _Plan(settings_for(index), folder_named(runs), protocol, single_label, studies or (), memory_mb)
         plan.check()
         names = list(dict.fromkeys(models or models_of(plan.settings)))
         if not names:

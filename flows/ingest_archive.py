@@ -69,9 +69,10 @@ def ingest_archive(  # noqa: PLR0913, PLR0917 -- a flow's parameters are what a 
     try:
         if partitions < 1:
             raise SettingsError("partitions is 1 or more")
-        archive = Archive(path, manifest, dataset, split)
+        settings = settings_for(index)
         if partitions == 1:
-            return ingest(archive, models or (), settings_for(index), report=report, hours=hours).state(hours)
+            archive = Archive(path, manifest, dataset, split)
+            return ingest(archive, models or (), settings, report=report, hours=hours).state(hours)
         if deployment.name:
             return Partitions(f"{ingest_partition.name}/{deployment.name}", of_parts, partitions).run()
     except RadSearchError as error:

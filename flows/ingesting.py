@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
+import httpx
 from prefect import get_run_logger, task
 from prefect.artifacts import (
     create_markdown_artifact,
@@ -24,12 +25,12 @@ from prefect.concurrency.sync import concurrency
 from prefect.exceptions import ObjectAlreadyExists, ObjectNotFound
 from prefect.states import Completed, Failed
 
-from flows.shared import is_transient, retry_if_transient
+from flows.shared import is_transient, nameless, retry_if_transient
 from ingest.pipeline import CHUNKS_IN_FLIGHT, Chunk, Ingestion
 from ingest.report import Summary
 from ingest.run import Run, begin
 from ingest.sources import Archive
-from radsearch.errors import IndexBusyError, IndexUnreachableError, SettingsError
+from radsearch.errors import IndexBusyError, IndexUnreachableError, RadSearchError, SettingsError
 from radsearch.models.devices import expected_gpus
 from radsearch.settings import Settings, without_credentials
 
@@ -76,8 +77,10 @@ def ingest_chunk(ingestion: Ingestion, chunk: Chunk, number: int) -> int:  # noq
     """Decode, embed and write one chunk; returns the number of images."""
     try:
         return ingestion.ingest_chunk(chunk)
-    except OSError as error:
-        raise _without_name(error) from None
+    except RadSearchError:
+        raise
+    except Exception as error:  # noqa: BLE001 -- any: Prefect keeps what a task raises, with all its words
+        raise nameless(error) from None
 
 
 def ingest(
@@ -104,20 +107,23 @@ def ingest(
     deadline = None if hours is None else time.monotonic() + 3600 * hours
     try:
         with ExitStack() as stack:
-            stack.enter_context(_turn_on_gpu(settings))
+            stack.enter_context(_turn_on_gpu(settings, hours))
             run = _begun(lambda: stack.enter_context(begin(archive, models, settings)))
             in_time = _run_chunks(run, deadline)
             summary = run.finish(report, in_time=in_time)
     except OSError as error:
         words = error.strerror or type(error).__name__
         raise SettingsError(f"the run was ended by the disk or the network ({words}); the next one goes on") from None
+    except httpx.TransportError as error:
+        raise SettingsError(
+            f"Prefect's server does not answer ({type(error).__name__}); the next run goes on"
+        ) from None
+    except RadSearchError:
+        raise
+    except Exception as error:  # noqa: BLE001 -- any: a bug, whose words may hold a file's name
+        raise nameless(error) from None
     _write_artifacts(summary, settings)
     return Ingested(summary, in_time)
-
-
-def _without_name(error: OSError) -> OSError:
-    """The same without the file's name, which may tell who a patient is: Prefect keeps what a task raises."""
-    return type(error)(error.errno, error.strerror) if error.errno is not None else type(error)()
 
 
 def _begun(enter: Callable[[], Run]) -> Run:
@@ -163,8 +169,12 @@ def _run_chunks(run: Run, deadline: float | None) -> bool:
 
 
 @contextmanager
-def _turn_on_gpu(settings: Settings) -> Iterator[None]:
-    """On a machine with a GPU one run embeds at a time; the limit is Prefect's, and may be raised there."""
+def _turn_on_gpu(settings: Settings, hours: float | None) -> Iterator[None]:
+    """On a machine with a GPU one run embeds at a time; the limit is Prefect's, and may be raised there.
+
+    Raises:
+        SettingsError: the turn did not come within the hours, or within a day.
+    """
     if expected_gpus(settings.device) == 0:
         yield
         return
@@ -175,7 +185,11 @@ def _turn_on_gpu(settings: Settings) -> Iterator[None]:
         except ObjectNotFound:
             with suppress(ObjectAlreadyExists):  # another run was faster
                 client.create_global_concurrency_limit(GlobalConcurrencyLimitCreate(name=name, limit=1))
-    with concurrency(name):
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(concurrency(name, timeout_seconds=3600 * (hours or 24)))
+        except TimeoutError:
+            raise SettingsError(f"the GPU was never free: see who holds the limit {name} in Prefect") from None
         yield
 
 

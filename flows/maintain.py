@@ -12,12 +12,12 @@ from prefect.client.schemas.objects import State
 from prefect.states import Completed
 
 from flows.pruning import prune_runs, prune_snapshots, snapshot_in
-from flows.shared import failed, key_of, settings_for
+from flows.shared import failed, folder_named, key_of, settings_for
 from radsearch.errors import DamagedIndexError, RadSearchError, SettingsError
 from radsearch.index import open_index
 from radsearch.index.snapshots import snapshot
 from radsearch.index.verify import Verdict, verify
-from radsearch.settings import Settings
+from radsearch.settings import Settings, without_credentials
 
 
 @flow(name="maintain", persist_result=False, validate_parameters=True)
@@ -48,14 +48,15 @@ def maintain(  # noqa: PLR0913, PLR0917 -- a flow's parameters are what a deploy
         steps.take("optimize", lambda: _optimize(settings))
         steps.take("verify", lambda: _verify(settings, samples))
         if snapshots is not None:
-            _save(steps, settings, snapshots.expanduser(), keep_snapshots)
+            _save(steps, settings, folder_named(snapshots), keep_snapshots)
         if runs is not None:
-            steps.take("remove old runs", lambda: f"{prune_runs(runs.expanduser(), keep_runs)} removed")
+            folder = folder_named(runs)
+            steps.take("remove old runs", lambda: f"{prune_runs(folder, keep_runs)} removed")
     except RadSearchError as error:
         return failed(error)
     finally:
         if steps.rows:
-            create_table_artifact(steps.rows, key=key_of(["maintain", Path(settings.index).name]))
+            create_table_artifact(steps.rows, key=key_of(["maintain", Path(without_credentials(settings.index)).name]))
     return Completed(message="; ".join(f"{row['step']}: {row['outcome']}" for row in steps.rows))
 
 

@@ -2,10 +2,12 @@
 
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
 
+import httpx
 from prefect import get_run_logger
 from prefect.artifacts import create_progress_artifact, create_table_artifact, update_progress_artifact
 from prefect.client.orchestration import SyncPrefectClient, get_client
@@ -19,6 +21,7 @@ from radsearch.errors import SettingsError
 TRIES = 3  # of a part whose worker was killed
 _POLL_SECONDS = 2.0
 _LONELY_SECONDS = 120.0
+_AWAY_SECONDS = 10.0
 
 
 @dataclass(slots=True)
@@ -97,7 +100,12 @@ class Partitions:
 
     def _look(self, client: SyncPrefectClient, part: _Part) -> None:
         assert part.run is not None  # noqa: S101 -- it was started
-        part.state = client.read_flow_run(part.run).state
+        try:
+            part.state = client.read_flow_run(part.run).state
+        except httpx.TransportError:  # the server is away for a moment; the parts go on without it
+            get_run_logger().warning("Prefect's server does not answer: asked again")
+            time.sleep(_AWAY_SECONDS)
+            return
         if part.state is not None and part.state.type is StateType.CRASHED and part.tries < TRIES:
             get_run_logger().warning("part %d crashed and is run again", part.number)
             self._start(part)
@@ -105,7 +113,8 @@ class Partitions:
     def _cancel(self, client: SyncPrefectClient) -> None:
         for part in self._parts:
             if part.run is not None and not part.ended:
-                client.set_flow_run_state(part.run, Cancelling(message="the run of all parts has ended"))
+                with suppress(httpx.HTTPError):
+                    client.set_flow_run_state(part.run, Cancelling(message="the run of all parts has ended"))
 
     def _state(self) -> State[Any]:
         rows = [

@@ -4,6 +4,7 @@ What is removed gets another name first, so that a kill leaves no half of it und
 """
 
 import contextlib
+import json
 import os
 import re
 import shutil
@@ -14,7 +15,7 @@ from pathlib import Path
 
 from evaluation.history import ACCEPTED
 from evaluation.protocols import PROTOCOLS
-from evaluation.runs import METRICS
+from evaluation.stored import METRICS
 from radsearch.errors import RadSearchError
 from radsearch.settings import Settings
 
@@ -47,7 +48,8 @@ def prune_snapshots(newest: Path, keep: int) -> int:
     """
     with _told(newest.parent):
         files = [entry for entry in os.scandir(newest.parent) if entry.is_file(follow_symlinks=False)]
-        own = sorted(entry.name for entry in files if _SNAPSHOT.fullmatch(entry.name) and entry.name != newest.name)
+        mine = [entry for entry in files if _SNAPSHOT.fullmatch(entry.name) and entry.name != newest.name]
+        own = [entry.name for entry in sorted(mine, key=lambda entry: (entry.stat().st_mtime, entry.name))]
         old = own[: max(0, len(own) - (keep - 1))]
         abandoned = [
             entry.name
@@ -75,12 +77,12 @@ def prune_runs(runs: Path, keep: int) -> int:
     with _told(runs):
         if not runs.is_dir():
             return 0
-        by_series: dict[str, list[Path]] = {}
+        by_series: dict[tuple[str, ...], list[Path]] = {}
         for folder in sorted(runs.iterdir()):
             _finish_removal(folder)
             named = _RUN.fullmatch(folder.name)
             if named and _is_run(folder) and not os.path.lexists(folder / ACCEPTED):
-                by_series.setdefault(named["series"], []).append(folder)
+                by_series.setdefault(_series_of(folder) or (named["series"],), []).append(folder)
         old = [folder for folders in by_series.values() for folder in folders[: max(0, len(folders) - keep)]]
         for folder in old:
             removed = folder.with_name(f".{folder.name}{_REMOVED}")
@@ -93,9 +95,20 @@ def _is_run(folder: Path) -> bool:
     return folder.is_dir() and not folder.is_symlink() and (folder / METRICS).is_file()
 
 
+def _series_of(folder: Path) -> tuple[str, ...]:
+    """What a run is one of many of, as two models may share a folder's name; nothing where it cannot be read."""
+    try:
+        told = json.loads((folder / METRICS).read_text(encoding="utf-8"))
+        return str(told["protocol"]), str(told["model"]["model"]), str(told["single_label"])
+    except (ValueError, LookupError, TypeError, RecursionError):
+        return ()
+
+
 def _finish_removal(folder: Path) -> None:
     """A kill came between the new name and the end."""
     name = folder.name
+    if folder.is_symlink():
+        return
     if name.startswith(".") and name.endswith(_REMOVED) and _RUN.fullmatch(name[1 : -len(_REMOVED)]):
         shutil.rmtree(folder)
 

@@ -3,6 +3,7 @@
 Imports no Prefect: the server's address has to be in the environment before that is done.
 """
 
+import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -19,6 +20,9 @@ FLOWS = {
     "evaluate": ("flows.evaluate_models", "evaluate_models"),
     "maintain": ("flows.maintain", "maintain"),
 }
+
+
+_NAME = re.compile(r"[A-Za-z0-9_.-]+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +74,8 @@ def _tables(stated: Mapping[str, Any], kind: str, file: Path) -> list[tuple[str,
 
 
 def _job(kind: str, name: str, table: Mapping[str, Any], file: Path) -> Job:
+    if not _NAME.fullmatch(name):
+        raise SettingsError(f"{file}: a job's name is of letters, digits, points, dashes and underscores, not {name!r}")
     cron = _text(table, "cron", file, None)
     timezone = _text(table, "timezone", file, "UTC")
     parameters = {key: value for key, value in table.items() if key not in ("cron", "timezone")}

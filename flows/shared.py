@@ -1,6 +1,8 @@
 """What the flows have in common: the index that a deployment names, what is tried again, how a refusal is told."""
 
+import os
 import re
+import traceback
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -42,6 +44,30 @@ def is_transient(error: object) -> bool:
 def retry_if_transient(_task: Task[..., Any], _run: TaskRun, state: State[Any]) -> bool:
     """A task's `retry_condition_fn`."""
     return is_transient(state.result(raise_on_failure=False))
+
+
+def folder_named(path: str | Path) -> Path:
+    """A folder as a deployment names it, `~` and all. Raises SettingsError where no folder can have that name."""
+    try:
+        if "\0" in str(path):
+            raise SettingsError("a folder's name holds no NUL")
+        return Path(path).expanduser()
+    except RuntimeError as error:
+        raise SettingsError(f"{path} is in the home of a user who is not known here") from error
+
+
+class NamelessError(Exception):
+    """A bug, told by where it was met."""
+
+
+def nameless(error: Exception) -> Exception:
+    """The same error without its words, which may hold a file's name; where it was raised is said instead."""
+    if isinstance(error, OSError) and error.errno is not None:
+        return OSError(error.errno, os.strerror(error.errno))
+    if isinstance(error, NamelessError):
+        return error
+    where = traceback.extract_tb(error.__traceback__)[-1]
+    return NamelessError(f"{type(error).__name__} in {Path(where.filename).name}, line {where.lineno}")
 
 
 def key_of(words: Sequence[str | Path]) -> str:

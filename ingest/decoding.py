@@ -16,6 +16,7 @@ from radsearch.reading import ALL_FRAMES, FrameChoice, identify, read
 from radsearch.reading.isolation import Refusal, renew_time_limit
 from radsearch.rendering import render
 from radsearch.study import FileIdentity, Picture
+from radsearch.thumbnails import thumbnail_of
 
 _READ_TRIES = 3
 # Larger pictures are resized in the worker: on their way they would take more time and memory than that.
@@ -37,34 +38,40 @@ class Identified:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class DecodedImage:
-    """One frame, ready for the models, and its payload but for `models`.
+    """One frame, ready for the models, and its payload but for `models` and `thumbnail`.
 
     squares: by preprocessing, what the models look at. picture: the frame as rendered, where the models' device is to
-    resize it; there are no squares then.
+    resize it; there are no squares then. thumbnail: WebP, where there is a folder for it.
     """
 
     id: str
     payload: Payload
     squares: dict[Preprocessing, Picture]
     picture: Picture | None = None
+    thumbnail: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class DecodeJob:
-    """A file to decode, after `identify_files`."""
+    """A file to decode, after `identify_file`; `only_thumbnails` where the index has all of its vectors."""
 
     source: SourceFile
     identified: Identified
+    only_thumbnails: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class WorkOrder:
-    """What every worker needs to know; `pictures_travel` to the models' device, to be resized there."""
+    """What every worker needs to know.
+
+    pictures_travel: to the models' device, to be resized there. thumbnails: whether they are to be made.
+    """
 
     pseudonymizer: Pseudonymizer
     preprocessings: tuple[Preprocessing, ...]
     choice: FrameChoice = ALL_FRAMES
     pictures_travel: bool = False
+    thumbnails: bool = False
 
 
 def identify_file(order: WorkOrder, file: SourceFile) -> Identified | Refusal:
@@ -94,13 +101,16 @@ def _decode(order: WorkOrder, job: DecodeJob) -> list[DecodedImage]:
         picture = render(image)
         payload = payload_of(image, content=identity.content, described=job.identified.described, models=())
         point = order.pseudonymizer.point_id(identity.instance, image.frame)
+        thumbnail = thumbnail_of(picture) if order.thumbnails else None
         small = picture.nbytes <= _TRAVELLING_BYTES and max(picture.shape) <= _TRAVELLING_SIDE
-        if order.pictures_travel and small and travelled + picture.nbytes <= _TRAVELLING_FILE:
+        if job.only_thumbnails:
+            decoded.append(DecodedImage(point, payload, {}, thumbnail=thumbnail))
+        elif order.pictures_travel and small and travelled + picture.nbytes <= _TRAVELLING_FILE:
             travelled += picture.nbytes
-            decoded.append(DecodedImage(point, payload, {}, picture))
+            decoded.append(DecodedImage(point, payload, {}, picture, thumbnail))
         else:
             squares = {how: prepare(picture, how) for how in order.preprocessings}
-            decoded.append(DecodedImage(point, payload, squares))
+            decoded.append(DecodedImage(point, payload, squares, thumbnail=thumbnail))
     return decoded
 
 

@@ -169,9 +169,11 @@ def hold(folder: Path, *, done: Path | None = None, state: Path | None = None) -
         raise SettingsError(f"there is no inbox {folder}")
     root = folder.resolve()
     target = None if done is None else done.resolve()
-    if target is not None and root.is_relative_to(target):
+    if target is not None and (root.is_relative_to(target) or _is_one_of(target, root)):
         raise SettingsError(f"done files cannot go to {done}: that is the inbox, or holds it")
     place = (state or root / _STATE).resolve()
+    if root.is_relative_to(place) or _is_one_of(place, root):
+        raise SettingsError(f"the inbox's state cannot be in {state}: that is the inbox, or holds it")
     with said(place):
         place.mkdir(mode=0o700, parents=True, exist_ok=True)
         lock = os.open(place / "lock", os.O_RDWR | os.O_CREAT, 0o600)
@@ -183,6 +185,13 @@ def hold(folder: Path, *, done: Path | None = None, state: Path | None = None) -
             yield Inbox(root, place, target, memory)
     finally:
         os.close(lock)
+
+
+def _is_one_of(folder: Path, root: Path) -> bool:
+    """Whether a folder is the root by another path, as a second mount has it."""
+    with contextlib.suppress(OSError):
+        return folder.samefile(root)
+    return False
 
 
 def _locked(lock: int, state: Path) -> bool:

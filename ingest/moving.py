@@ -20,11 +20,14 @@ def move(source: Path, target: Path) -> None:
     Where another file has the name already, it gets a number; where that is the very same one, the source is removed.
 
     Raises:
-        OSError: the disk is full, a permission is missing; EBUSY where the source changed meanwhile. It stays.
+        OSError: the disk is full, a permission is missing; EBUSY where the source changed meanwhile, EINVAL where the
+            target is the source itself by another path. It stays.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     for place in _places(target):
         if os.path.lexists(place):
+            if _is_itself(source, place):
+                raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
             if _same(source, place):
                 _half_of(place).unlink(missing_ok=True)
                 source.unlink()
@@ -33,6 +36,13 @@ def move(source: Path, target: Path) -> None:
         with contextlib.suppress(FileExistsError):  # somebody was faster: the next name
             _put(source, place)
             return
+
+
+def _is_itself(source: Path, place: Path) -> bool:
+    """One file by two paths, through a link or a second mount; two names of a file are two links to it."""
+    with contextlib.suppress(OSError):
+        return source.samefile(place) and source.lstat().st_nlink == 1
+    return False
 
 
 def _places(target: Path) -> "itertools.chain[Path]":

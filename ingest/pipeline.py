@@ -5,7 +5,7 @@ Decoding (worker processes), embedding (one chunk's thread) and writing (another
 """
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from itertools import islice
@@ -21,7 +21,7 @@ from ingest.decoding import (
     identify_file,
 )
 from ingest.embedding import Embedding
-from ingest.planning import Job, plan, stored_of
+from ingest.planning import Job, Wanted, plan, stored_of
 from ingest.report import Accounts, FileOutcome
 from ingest.sources import SourceFile
 from radsearch.errors import EmbeddingError, OutOfDeviceMemoryError
@@ -32,6 +32,8 @@ from radsearch.privacy import Pseudonymizer
 from radsearch.reading import choice_of
 from radsearch.reading.isolation import IsolatedPool, Refusal, limits_of
 from radsearch.settings import Settings, usable_cores
+from radsearch.study import Vectors
+from radsearch.thumbnails import thumbnails_of
 
 CHUNK_FILES = 256  # files that are embedded and written together; also what one Prefect task takes
 CHUNKS_IN_FLIGHT = 3  # one decodes, one embeds, one is written; two more for each further GPU
@@ -65,14 +67,21 @@ class Ingestion:
         """Args: embedding: of the same models, where it is there already."""
         self.accounts = Accounts()
         self._index = index
-        self._wanted = frozenset(model.name for model in models)
+        self._thumbnails = thumbnails_of(settings)
+        self._wanted = Wanted(frozenset(model.name for model in models), self._thumbnails is not None)
         self._pseudonymizer = pseudonymizer
         preprocessings = tuple(dict.fromkeys(model.preprocessing for model in models))
         workers = settings.workers or max(1, usable_cores() - 1)
         self._decode_ahead = workers + 1
         gpus = expected_gpus(settings.device)
         self.chunks_in_flight = CHUNKS_IN_FLIGHT + 2 * max(0, gpus - 1)
-        order = WorkOrder(pseudonymizer, preprocessings, choice_of(settings), pictures_travel=gpus > 0)
+        order = WorkOrder(
+            pseudonymizer,
+            preprocessings,
+            choice_of(settings),
+            pictures_travel=gpus > 0,
+            thumbnails=self._wanted.thumbnails,
+        )
         self._pool = IsolatedPool(order, workers, limits_of(settings))
         self.embedding = embedding or Embedding(models, settings, index.card.models)
         self.known_only = False  # whether files that the index does not hold yet are left out
@@ -235,20 +244,22 @@ class Ingestion:
         ]
 
     def _embed(self, decoded: Sequence[tuple[Job, list[DecodedImage]]]) -> list[IndexedImage]:
-        images = [(job, image) for job, of_file in decoded for image in of_file]
-        vectors = self.embedding.vectors_of([image for _, image in images])
-        return [
-            IndexedImage(
-                id=image.id,
-                vectors={name: rows[number] for name, rows in vectors.items()},
-                payload={
-                    **job.payloads.get(image.id, image.payload),
-                    "models": sorted({*vectors, *job.kept.get(image.id, ())}),
-                },
-                kept=job.kept.get(image.id, ()),
-            )
-            for number, (job, image) in enumerate(images)
-        ]
+        """The points of decoded files; thumbnails first, so that no kill leaves a point without."""
+        new = [image for job, of_file in decoded if not job.decode.only_thumbnails for image in of_file]
+        by_model = self.embedding.vectors_of(new) if new else {}
+        vectors = {
+            image.id: {name: rows[number] for name, rows in by_model.items()} for number, image in enumerate(new)
+        }
+        return [self._point(job, image, vectors.get(image.id, {})) for job, of_file in decoded for image in of_file]
+
+    def _point(self, job: Job, image: DecodedImage, vectors: Mapping[str, Vectors]) -> IndexedImage:
+        kept = job.kept.get(image.id, ())
+        payload = {**job.payloads.get(image.id, image.payload), "models": sorted({*vectors, *kept})}
+        payload.pop("thumbnail", None)  # maybe another frame's
+        name = job.thumbnails.get(image.id)
+        if self._thumbnails is not None and image.thumbnail is not None:
+            name = self._thumbnails.write(image.thumbnail)
+        return IndexedImage(image.id, vectors, {**payload, "thumbnail": name} if name else payload, kept)
 
 
 def ingest_all(ingestion: Ingestion, files: Callable[[], Iterable[SourceFile]], progress: Callable[[], None]) -> None:

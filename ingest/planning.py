@@ -1,7 +1,7 @@
-"""What has to be done for a file, after what the index holds of it: embed it, or leave it as it is."""
+"""What has to be done for a file, after what the index holds of it: embed it, give it thumbnails, or leave it be."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from ingest.decoding import DecodeJob
 from radsearch.index import Index, Stored
@@ -10,10 +10,11 @@ from radsearch.index.schema import Payload
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """A file that has to be embedded.
+    """A file that has to be embedded, or only to get its thumbnails.
 
     kept: by id, models whose vectors stay as they are. stale: ids of frames that are no longer there or not chosen.
     payloads: by id, what replaces the payloads that decoding gives: what a manifest said earlier stays so.
+    thumbnails: by id, names of those that the same content has already.
     """
 
     position: int
@@ -21,6 +22,15 @@ class Job:
     kept: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     stale: tuple[str, ...] = ()
     payloads: Mapping[str, Payload] = field(default_factory=dict)
+    thumbnails: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What every point is to have when the run is over: vectors of these models, and maybe a thumbnail."""
+
+    models: frozenset[str]
+    thumbnails: bool
 
 
 def stored_of(index: Index, jobs: Sequence[DecodeJob]) -> dict[str, dict[str, Stored]]:
@@ -37,7 +47,7 @@ def plan(
     decode: DecodeJob,
     stored: Mapping[str, Stored],
     *,
-    wanted: frozenset[str],
+    wanted: Wanted,
     point_id: Callable[[str, int], str],
 ) -> Job | None:
     """What has to be done for a file; None where the index holds all of it already.
@@ -46,7 +56,7 @@ def plan(
         position: the file's, in the archive.
         decode: the file, identified.
         stored: its points, by id.
-        wanted: names of the models that are to have vectors of it.
+        wanted: what its points are to have.
         point_id: gives the id of an instance's frame.
     """
     identity = decode.identified.identity
@@ -57,10 +67,20 @@ def plan(
     held = {point: set(stored[point].payload.get("models", ())) for point in chosen if point in stored}
     earlier = {} if decode.source.listed else _as_said_earlier(decode, chosen, stored)
     described = all(_is_described(stored[point].payload, earlier.get(point), decode) for point in held)
-    if described and not stale and len(held) == len(chosen) and all(wanted <= models for models in held.values()):
-        return None
-    kept = {point: tuple(sorted(models - wanted)) for point, models in held.items()}
-    return Job(position, decode, kept=kept, stale=stale, payloads=earlier)
+    named = {point: stored[point].payload["thumbnail"] for point in held if "thumbnail" in stored[point].payload}
+    if (
+        described
+        and not stale
+        and len(held) == len(chosen)
+        and all(wanted.models <= models for models in held.values())
+    ):
+        if not wanted.thumbnails or len(named) == len(chosen):
+            return None
+        all_kept = {point: tuple(sorted(models)) for point, models in held.items()}
+        as_stored = {point: stored[point].payload for point in held}
+        return Job(position, replace(decode, only_thumbnails=True), kept=all_kept, payloads=as_stored)
+    kept = {point: tuple(sorted(models - wanted.models)) for point, models in held.items()}
+    return Job(position, decode, kept=kept, stale=stale, payloads=earlier, thumbnails=named)
 
 
 def _is_described(payload: Payload, earlier: Payload | None, decode: DecodeJob) -> bool:

@@ -37,6 +37,7 @@ class Settings:
     vectors: str = "float32"
     model: str = DEFAULT_MODEL
     models_folder: Path | None = None
+    thumbnails_folder: Path | None = None
     device: str = "auto"
     precision: str = "auto"
     settings_folder: Path = Path("~/.config/radsearch")
@@ -140,6 +141,7 @@ VARIABLES: dict[str, tuple[str, Callable[[str], object]]] = {
     "RADSEARCH_VECTORS": ("vectors", str),
     "RADSEARCH_MODEL": ("model", str),
     "RADSEARCH_MODELS": ("models_folder", _path),
+    "RADSEARCH_THUMBNAILS": ("thumbnails_folder", _path),
     "RADSEARCH_DEVICE": ("device", str),
     "RADSEARCH_PRECISION": ("precision", str),
     "RADSEARCH_SETTINGS": ("settings_folder", _path),

@@ -206,13 +206,17 @@ class SearchFilter:
 
 @dataclass(frozen=True, slots=True)
 class Hit:
-    """One image found: `score` is the cosine similarity, or the fusion score of several models; `rank` is from 1."""
+    """One image found: `score` is the cosine similarity, or the fusion score of several models; `rank` is from 1.
+
+    thumbnail: its name in the index's folder of thumbnails. No fact of the image's: what is said of a file has none.
+    """
 
     id: str
     score: float
     rank: int
     facts: Facts
     frame: int | None = None
+    thumbnail: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ import pytest
 
 from evaluation.comparison import ClassDifference, Comparison, compare, comparison_lines, name_of
 from evaluation.intervals import difference_of
-from evaluation.runs import Run
+from evaluation.stored import Run
 from radsearch.errors import NothingToSearchError, SettingsError
 
 IDS = ("n1", "n2", "n3", "c1", "c2", "b1")

@@ -377,6 +377,7 @@ def test_what_works_on_a_gpu_differs_in_nothing_else() -> None:
             "image",
             "build",
             "deploy",
+            "hostname",
         }
 
 

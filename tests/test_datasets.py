@@ -9,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from ingest.manifest import read_rows
 
 from evaluation.datasets import command
 from evaluation.datasets.records import NO_FILE, NO_LABEL, SEVERAL_LABELS, DatasetError, Image, LeftOut, Reading
@@ -18,6 +17,7 @@ from evaluation.datasets.tables import age_of, find_file, lines_of, rows_of, sex
 from evaluation.datasets.writing import COLUMNS, write_manifest
 from radsearch.errors import exit_code
 from radsearch.privacy import Pseudonymizer
+from radsearch.reading.manifest import read_rows
 from radsearch.study import Labels
 
 Run = Callable[..., int]
@@ -254,7 +254,7 @@ def test_a_manifest_that_cannot_be_written_is_said(tmp_path: Path) -> None:
 def test_the_ingest_reads_the_manifest(tmp_path: Path, run: Run, pseudonymizer: Pseudonymizer) -> None:
     root = folder_of(tmp_path / "scans", "val/US/Thyroid/nodule/1.png")
     assert run("folder", "--root", root, "--out", tmp_path / "manifest.csv") == 0
-    (row,) = read_rows(tmp_path / "manifest.csv", pseudonymizer, dataset=None, split=None)
+    (row,) = read_rows(tmp_path / "manifest.csv", pseudonymizer.pseudonym, dataset=None, split=None)
     assert row.reason is None
     assert row.filepath == "scans/val/US/Thyroid/nodule/1.png"
     assert row.facts.labels == Labels("US", "thyroid", ("nodule",))

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from evaluation.__main__ import main
-from evaluation.runs import METRICS, QUERIES, REPORT, SUMMARY
+from evaluation.stored import METRICS, QUERIES, REPORT, SUMMARY
 
 COLUMNS = ("filepath", "modality", "region", "labels", "split", "patient", "dataset")
 CLASSES = ("nodule", "effusion", "cyst")

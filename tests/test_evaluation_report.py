@@ -19,7 +19,8 @@ from evaluation.figures import measure
 from evaluation.montage import _thumbnails
 from evaluation.protocols import denner2024, leave_patient_out
 from evaluation.report import page_of, write_comparison, write_report
-from evaluation.runs import METRICS, REPORT, Run, Surroundings, read_run, write_run
+from evaluation.runs import Surroundings, write_run
+from evaluation.stored import METRICS, REPORT, Run, read_run
 from radsearch.errors import SettingsError
 
 SCRIPT = "<script>alert(1)</script>"

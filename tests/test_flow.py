@@ -72,11 +72,16 @@ from flows.ingest_archive import ingest_archive
 from flows.ingesting import ingest_chunk
 from ingest.pipeline import Ingestion
 ingest_chunk.retry_delay_seconds = [0, 0, 0]
-def failing(self, chunk):
+def gone(self, chunk):
     Path(chunk.jobs[0].decode.source.path.with_name("gone") / "Weber^Anna.dcm").read_bytes()
-Ingestion.ingest_chunk = failing
-state = ingest_archive(path=Path(sys.argv[1]), index=sys.argv[2], return_state=True)
-print(json.dumps([state.type.value, state.message]))
+def bug(self, chunk):
+    raise ValueError(f"no idea what {chunk.jobs[0].decode.source.path} is")
+told = []
+for fault in (gone, bug):
+    Ingestion.ingest_chunk = fault
+    state = ingest_archive(path=Path(sys.argv[1]), index=sys.argv[2], return_state=True)
+    told.append([state.type.value, state.message])
+print(json.dumps(told))
 """
 
 
@@ -95,7 +100,9 @@ def test_no_name_of_a_file_reaches_prefect(tmp_path: Path, write_png: Callable[.
     )
     told = json.loads(done.stdout.splitlines()[-1])
     words = "the run was ended by the disk or the network (No such file or directory); the next one goes on"
-    assert told == ["FAILED", words]
+    assert told[0] == ["FAILED", words]
+    assert told[1][0] == "FAILED"
+    assert "ValueError in <string>, line" in told[1][1]
     assert "chunk-1" in done.stderr
     assert "Weber" not in done.stderr
     kept = b"".join(file.read_bytes() for file in (tmp_path / "prefect").rglob("*") if file.is_file())

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from evaluation.history import ACCEPTED
-from evaluation.runs import METRICS, REPORT
+from evaluation.stored import METRICS, REPORT
 from radsearch.index import IndexedImage, open_index
 from radsearch.index.schema import payload_of
 from radsearch.settings import Settings

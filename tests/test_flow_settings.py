@@ -50,6 +50,8 @@ def test_jobs_are_read_with_their_parameters(tmp_path: Path) -> None:
         ("[ingest]\npath = '/data'", r"a job has a name: \[ingest.NAME\]"),
         ("server = 4200\n[maintain.nightly]", "server is a text in quotes"),
         ("[maintain.nightly]\ncron = 5", "cron is a text in quotes"),
+        ("[maintain.'a/b']\nsamples = 5", "a job's name is of letters, digits"),
+        ("[maintain.'']\nsamples = 5", "a job's name is of letters, digits"),
     ],
 )
 def test_a_file_of_another_form_is_refused(tmp_path: Path, text: str, said: str) -> None:
@@ -88,6 +90,10 @@ def test_what_no_flow_takes_is_refused_in_one_line_that_names_the_job(tmp_path: 
         "path = '/data'\nmodel = 'x'": "there is no model; there are cron, timezone, path",
         "models = ['x']": "lacks path",
         "path = '/data'\npartitions = 'many'": "has a value of another kind",
+        "path = '/data'\npartitions = -1": "partitions is 1 or more",
+        "path = '/data'\ncron = '0 0 30 2 *'": "or is never due",
+        'path = "/data/\\u0000"': "has a text with a NUL in it",
+        "path = '/data'\nindex = 'http://user:geheim@127.0.0.1:6333'": "an index's address holds no password",
     }
     script = """
 import sys
@@ -112,3 +118,4 @@ for file in sys.argv[1:]:
     for line, said in zip(lines, wrong.values(), strict=True):
         assert line.startswith("[ingest.mine]")
         assert said in line
+        assert "geheim" not in line

@@ -12,7 +12,8 @@ from evaluation.collection import Collection, Image
 from evaluation.figures import measure
 from evaluation.history import ACCEPTED, Past, accept, accepted, judge
 from evaluation.protocols import PROTOCOLS
-from evaluation.runs import METRICS, QUERIES, Run, read_run, write_run
+from evaluation.runs import write_run
+from evaluation.stored import METRICS, QUERIES, Run, read_run
 from radsearch.errors import SettingsError
 
 PAIRS = 20

@@ -275,6 +275,8 @@ def test_what_cannot_be_used_is_said_in_one_sentence(clinic: Clinic, tmp_path: P
     ):
         with pytest.raises(SettingsError, match=words), hold(folder, done=done):
             pass
+    with pytest.raises(SettingsError, match="state cannot be in"), hold(clinic.inbox, state=clinic.inbox):
+        pass
     with hold(clinic.inbox, state=tmp_path / "state"):
         pass
     (tmp_path / "state" / "files-1.sqlite").write_bytes(b"no database" * 1000)
@@ -377,3 +379,13 @@ def look_until_killed(clinic: Clinic, *, after: int) -> bool:
     _, status = os.waitpid(child, 0)
     assert os.waitstatus_to_exitcode(status) in {0, 9}
     return os.waitstatus_to_exitcode(status) == 9
+
+
+def test_a_file_is_never_moved_onto_itself_by_another_path(tmp_path: Path) -> None:
+    source = tmp_path / "inbox" / "a.png"
+    source.parent.mkdir()
+    source.write_bytes(b"the only copy")
+    (tmp_path / "done").symlink_to(tmp_path / "inbox")
+    with pytest.raises(OSError, match="Invalid argument"):
+        move(source, tmp_path / "done" / "a.png")
+    assert source.read_bytes() == b"the only copy"

@@ -22,6 +22,7 @@ from radsearch.index.transfer import copy
 from radsearch.index.verify import verify
 from radsearch.settings import Settings
 from radsearch.study import Facts, Fingerprint, Greyscale, Labels, SearchFilter, Span, StudyImage
+from radsearch.thumbnails import Thumbnails
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:Payload indexes have no effect"),  # said by the local mode, of itself
@@ -662,6 +663,31 @@ def test_an_index_finds_what_it_holds(held: Index) -> None:
             verify(held, "first", 5, field=field)
 
 
+def test_a_payload_is_changed_without_any_vector_and_beside_others_that_are_not(scratch: Index) -> None:
+    """As an ingest does that only adds thumbnails."""
+    thumbnail = {"thumbnail": "0" * 64}
+    changed = IndexedImage(point("ct chest"), {}, {**payload("ct chest"), **thumbnail}, kept=("first",))
+    whole = IndexedImage(MANY[0], {"first": unit(1, 2, 3, 4)}, {"models": ["first"], **thumbnail})
+    scratch.write([changed])
+    scratch.write([changed, whole])
+    (stored,) = scratch.retrieve([point("ct chest")], vectors_of=["first"])
+    assert stored.payload == {**payload("ct chest"), **thumbnail}
+    np.testing.assert_allclose(stored.vectors["first"], VECTORS["ct chest"], atol=1e-6)
+    hits = {hit.id: hit.thumbnail for hit in scratch.nearest({"first": unit(1, 0, 0, 0)}, ANY, 100)}
+    assert (hits[point("ct chest")], hits[MANY[0]], hits[point("ct head")]) == ("0" * 64, "0" * 64, None)
+
+
+def test_verify_counts_the_thumbnails_that_are_named_and_lost(scratch: Index, tmp_path: Path) -> None:
+    kept = Thumbnails(tmp_path / "thumbnails")
+    names = {"ct chest": kept.write(b"there"), "ct head": kept.write(b"lost"), "mr head": kept.write(b"damaged")}
+    scratch.write([replace(image(name), payload={**payload(name), "thumbnail": one}) for name, one in names.items()])
+    (kept.folder / names["ct head"][:2] / f"{names['ct head']}.webp").unlink()
+    (kept.folder / names["mr head"][:2] / f"{names['mr head']}.webp").write_bytes(b"dam")
+    verdict = verify(scratch, "first", 50, thumbnails=kept)
+    assert (verdict.lost_thumbnails, verdict.sound) == (2, True)
+    assert verify(scratch, "first", 50).lost_thumbnails == 0
+
+
 def test_of_a_model_without_vectors_nothing_is_said_to_be_sound(scratch: Index) -> None:
     verdict = verify(scratch, "second", 5)
     assert (verdict.sampled, verdict.sound) == (0, False)
@@ -695,6 +721,18 @@ def test_an_index_is_copied_with_all_it_holds_and_a_copy_goes_on(filled: Index, 
         again = copy(filled, target)
         assert (again.written, again.there) == (1, len(IMAGES) - 1)
         assert target.count() == len(IMAGES)
+
+
+def test_thumbnails_are_copied_with_their_points_also_where_those_are_there(filled: Index, tmp_path: Path) -> None:
+    here, there = Thumbnails(tmp_path / "here"), Thumbnails(tmp_path / "there")
+    name = here.write(b"thumbnail")
+    filled.write([replace(image("mr head"), payload={**payload("mr head"), "thumbnail": name})])
+    with store_of("folder", tmp_path / "copy") as open_copy:
+        target = open_copy(FIRST)
+        copy(filled, target)
+        assert not there.folder.exists()
+        assert copy(filled, target, thumbnails=(here, there)).written == 0
+        assert there.read(name) == b"thumbnail"
 
 
 def test_a_copy_into_another_archives_index_is_refused(filled: Index, tmp_path: Path) -> None:

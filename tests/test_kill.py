@@ -22,6 +22,7 @@ import pytest
 from radsearch.index import open_index
 from radsearch.settings import Settings
 from radsearch.study import SearchFilter
+from radsearch.thumbnails import Thumbnails
 
 CHECKOUT = Path(__file__).resolve().parents[1]
 FILES = 300
@@ -53,13 +54,15 @@ def archive(tmp_path: Path, write_png: Callable[..., Path]) -> Path:
 
 
 def points(index: Path) -> dict[str, str]:
-    """Content by id, of every point; and each of them has its vector."""
+    """Content by id, of every point; and each of them has its vector and its thumbnail."""
     with open_index(Settings(index=str(index))) as opened:
         count = opened.count()
         hits = opened.nearest({"efficientnet-lite0": np.ones(1280, np.float32)}, SearchFilter(), 10 * FILES)
         assert len({hit.id for hit in hits}) == len(hits) == count
         stored = opened.retrieve([hit.id for hit in hits])
-        return {point.id: point.payload["content"] for point in stored}
+    thumbnails = Thumbnails(index / "thumbnails")
+    assert all(thumbnails.read(point.payload["thumbnail"]) for point in stored)
+    return {point.id: point.payload["content"] for point in stored}
 
 
 @pytest.mark.slow

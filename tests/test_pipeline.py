@@ -19,18 +19,20 @@ from ingest import pipeline
 from ingest.pipeline import Ingestion, ingest_all
 from ingest.report import Summary, summarise
 from ingest.sources import Archive
-from radsearch.errors import IndexMismatchError, ModelUnavailableError, UnreadableImageError
-from radsearch.index import Index, Stored
+from radsearch.errors import DiskFullError, IndexMismatchError, ModelUnavailableError, UnreadableImageError
+from radsearch.index import Index, IndexedImage, Stored, open_index
 from radsearch.index.server import open_collection
 from radsearch.models import ModelSpec, find_model, fingerprint_of
 from radsearch.models.base import Embedder
 from radsearch.models.inputs import Batch
 from radsearch.models.weights import find_weights
 from radsearch.privacy import Pseudonymizer
-from radsearch.reading import identify
+from radsearch.reading import identify, read
 from radsearch.reading.isolation import IsolatedPool
+from radsearch.rendering import render
 from radsearch.settings import Settings
-from radsearch.study import Fingerprint
+from radsearch.study import Fingerprint, SearchFilter
+from radsearch.thumbnails import Thumbnails, thumbnail_of
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:Payload indexes have no effect"),  # said by the local mode, of itself
@@ -44,7 +46,7 @@ class OneAtATime(QdrantClient):
     def __init__(self) -> None:
         super().__init__(":memory:")
         lock = threading.RLock()
-        for name in ("upsert", "update_vectors", "overwrite_payload", "delete", "scroll", "retrieve"):
+        for name in ("batch_update_points", "set_payload", "delete", "scroll", "retrieve", "count"):
             setattr(self, name, _behind(lock, getattr(self, name)))
 
 
@@ -100,6 +102,15 @@ class Room:
     def points(self) -> dict[str, Stored]:
         records, _ = self.client.scroll("room", limit=1000, with_payload=True, with_vectors=True)
         return {str(record.id): Stored(str(record.id), record.payload, record.vector) for record in records}
+
+    @property
+    def thumbnails(self) -> Thumbnails:
+        return Thumbnails(Path(self.settings.index) / "thumbnails")
+
+    def forget_thumbnails(self) -> None:
+        """Make the points those of an ingest before there were thumbnails."""
+        self.client.delete_payload("room", keys=["thumbnail"], points=list(self.points()))
+        shutil.rmtree(self.thumbnails.folder)
 
     def only_point(self) -> Stored:
         (stored,) = self.points().values()
@@ -590,3 +601,203 @@ def test_a_model_that_is_added_to_what_is_known_adds_no_image(room: Room, write_
     after = room.only_point()
     assert after.payload["models"] == ["other", "tiny"]
     assert after.vectors["tiny"] == before.vectors["tiny"]
+
+
+def shown(room: Room) -> "list[bytes | None]":
+    """The thumbnail of each point, by frame."""
+    payloads = sorted((point.payload for point in room.points().values()), key=lambda payload: payload["frame"])
+    return [room.thumbnails.read(payload["thumbnail"]) for payload in payloads]
+
+
+def written(room: Room) -> set[str]:
+    return {path.stem for path in room.thumbnails.folder.glob("*/*.webp")}
+
+
+def test_every_point_names_the_thumbnail_of_its_rendered_picture(
+    room: Room, write_dicom: Callable[..., Path], pseudonymizer: Pseudonymizer
+) -> None:
+    path = write_dicom("archive/cine.dcm", frames(3))
+    room.ingest()
+    expected = [thumbnail_of(render(image)) for image in read(path, pseudonymizer, [1, 2, 3])]
+    assert len(set(expected)) == 3
+    assert shown(room) == expected
+    assert written(room) == {point.payload["thumbnail"] for point in room.points().values()}
+
+
+@pytest.mark.parametrize("gpus", [0, 1])
+def test_two_images_of_the_same_picture_share_a_thumbnail_however_they_are_resized(
+    room: Room, write_png: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, gpus: int
+) -> None:
+    monkeypatch.setattr(pipeline, "expected_gpus", lambda _: gpus)
+    write_png("archive/one.png", seed=1)
+    write_png("archive/two.png", seed=1)
+    room.ingest()
+    (name,) = written(room)
+    assert [point.payload["thumbnail"] for point in room.points().values()] == [name, name]
+
+
+def test_points_of_an_earlier_ingest_get_thumbnails_without_being_embedded_again(
+    mixed: Room, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mixed.ingest("tiny", "other")
+    before = mixed.points()
+    mixed.forget_thumbnails()
+    monkeypatch.setattr("radsearch.models.base.load_model", lambda *_, **__: pytest.fail("a model was loaded"))
+    assert mixed.ingest("tiny")[0].indexed == 2
+    after = mixed.points()
+    assert {name: point.payload for name, point in after.items()} == {
+        name: point.payload for name, point in before.items()
+    }
+    assert {name: point.vectors for name, point in after.items()} == {
+        name: point.vectors for name, point in before.items()
+    }
+    assert all(shown(mixed))
+    assert mixed.ingest("tiny")[0].unchanged == 2
+
+
+def test_points_in_a_folder_get_thumbnails_without_being_embedded_again(
+    room: Room, write_png: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The engine itself is asked to change payloads and no vector."""
+    write_png("archive/image.png")
+    prints = [room.fingerprint("tiny")]
+    archive = Archive(room.archive)
+
+    def ingest(settings: Settings) -> Stored:
+        with open_index(settings, create_for=prints, sole_writer=True) as index:
+            index.admit(prints, room.pseudonymizer.check)
+            with Ingestion(index, [find_model("tiny")], settings, room.pseudonymizer) as ingestion:
+                ingest_all(ingestion, lambda: archive.files(room.pseudonymizer), lambda: None)
+            index.finish()
+            ((point,),) = index.pages(vectors_of=["tiny"])
+            return point
+
+    monkeypatch.setattr(pipeline, "thumbnails_of", lambda _: None)
+    before = ingest(room.settings)
+    assert "thumbnail" not in before.payload
+    monkeypatch.setattr(pipeline, "thumbnails_of", lambda _: room.thumbnails)
+    monkeypatch.setattr("radsearch.models.base.load_model", lambda *_, **__: pytest.fail("a model was loaded"))
+    after = ingest(room.settings)
+    assert after.payload == {**before.payload, "thumbnail": after.payload["thumbnail"]}
+    assert room.thumbnails.read(after.payload["thumbnail"])
+    np.testing.assert_array_equal(after.vectors["tiny"], before.vectors["tiny"])
+
+
+def test_a_new_image_beside_one_that_only_lacks_its_thumbnail_is_embedded_alone(
+    room: Room, write_png: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_png("archive/old.png", seed=1)
+    room.ingest()
+    room.forget_thumbnails()
+    (old,) = room.points()
+    square = np.arange(64, dtype=np.uint8).reshape(8, 8)
+    write_png("archive/a-new.png", square)
+    came: list[int] = []
+    embed_prepared = Embedder.embed_prepared
+    monkeypatch.setattr(
+        Embedder, "embed_prepared", lambda self, squares: came.append(len(squares)) or embed_prepared(self, squares)
+    )
+    room.ingest()
+    assert came == [1, 1]  # the test card, and the new one
+    assert all(shown(room))
+    (new,) = set(room.points()) - {old}
+    expected = expected_vector(room.settings.models_folder, "tiny", square)
+    np.testing.assert_allclose(room.points()[new].vectors["tiny"], expected, atol=1e-5)
+
+
+def test_a_manifest_keeps_its_say_when_thumbnails_come_later(room: Room, write_png: Callable[..., Path]) -> None:
+    write_png("archive/image.png")
+    manifest = room.archive / "manifest.csv"
+    manifest.write_text("filepath,patient,modality,region,labels\nimage.png,7,DX,chest,nodule\n")
+    room.ingest(manifest=manifest)
+    before = room.only_point().payload
+    for said in ({"manifest": manifest}, {"path": room.archive / "image.png"}):
+        room.forget_thumbnails()
+        assert room.ingest(**said)[0].indexed == 1
+        assert room.only_point().payload == before
+        assert room.ingest(**said)[0].unchanged == 1
+
+
+def test_changed_content_gets_another_thumbnail(room: Room, write_png: Callable[..., Path]) -> None:
+    write_png("archive/image.png", seed=1)
+    room.ingest()
+    before = room.only_point().payload["thumbnail"]
+    write_png("archive/image.png", seed=2)
+    room.ingest()
+    assert room.only_point().payload["thumbnail"] != before
+    assert all(shown(room))
+
+
+def test_another_choice_of_frames_gives_each_its_own_thumbnail(room: Room, write_dicom: Callable[..., Path]) -> None:
+    """What was said of the old frames becomes the new ones' payload, and with it the name of theirs."""
+    write_dicom("archive/cine.dcm", frames(8), Modality="US")
+    room.settings = replace(room.settings, cine_frames=2)
+    room.ingest()
+    room.settings = replace(room.settings, cine_frames=4)
+    room.ingest()
+    assert len({point.payload["thumbnail"] for point in room.points().values()}) == 4
+    assert all(shown(room))
+
+
+def test_without_a_folder_nothing_is_made_and_what_is_there_is_kept(
+    room: Room, write_dicom: Callable[..., Path]
+) -> None:
+    """An index on a server, seen from a host without RADSEARCH_THUMBNAILS."""
+    path = write_dicom("archive/cine.dcm", frames(8), Modality="US")
+    room.settings = replace(room.settings, cine_frames=2)
+    room.ingest()
+    with_folder = room.settings
+    before = {point: stored.payload["thumbnail"] for point, stored in room.points().items()}
+    room.settings = replace(room.settings, index="https://qdrant:6333")
+    assert room.ingest()[0].unchanged == 1
+    manifest = room.archive / "labels.csv"
+    manifest.write_text(f"filepath,patient,modality,region,labels\n{path.name},p,US,heart,effusion\n")
+    assert room.ingest(manifest=manifest)[0].indexed == 1
+    assert {point: stored.payload["thumbnail"] for point, stored in room.points().items()} == before
+    room.settings = replace(room.settings, cine_frames=0)
+    assert room.ingest(path=path)[0].indexed == 1
+    named = {point: one.payload["thumbnail"] for point, one in room.points().items() if "thumbnail" in one.payload}
+    assert (named, len(room.points())) == (before, 8)
+    room.settings = replace(with_folder, cine_frames=0)
+    assert room.ingest(path=path)[0].indexed == 1
+    assert all(shown(room))
+    assert len(written(room)) == 8
+
+
+def test_thumbnails_are_there_before_the_points_that_name_them(
+    room: Room, write_png: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_png("archive/image.png")
+    at_writing: list[bool] = []
+    write = Index.write
+
+    def look_and_write(index: Index, images: list[IndexedImage]) -> None:
+        at_writing.extend(room.thumbnails.read(image.payload["thumbnail"]) is not None for image in images)
+        write(index, images)
+
+    monkeypatch.setattr(Index, "write", look_and_write)
+    room.ingest()
+    assert at_writing == [True]
+
+
+def test_a_full_disk_ends_the_run_before_its_points_are_written(
+    room: Room, write_png: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_png("archive/image.png")
+
+    def full(_thumbnails: Thumbnails, _thumbnail: bytes) -> str:
+        raise DiskFullError("the disk is full")
+
+    monkeypatch.setattr(Thumbnails, "write", full)
+    with pytest.raises(DiskFullError):
+        room.ingest()
+    assert room.points() == {}
+    monkeypatch.undo()
+
+
+def test_a_hit_names_the_thumbnail(room: Room, write_png: Callable[..., Path]) -> None:
+    write_png("archive/image.png")
+    room.ingest()
+    stored = room.only_point()
+    (hit,) = room.index("tiny").nearest({"tiny": np.asarray(stored.vectors["tiny"], np.float32)}, SearchFilter(), 3)
+    assert hit.thumbnail == stored.payload["thumbnail"]

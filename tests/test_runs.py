@@ -15,7 +15,9 @@ from evaluation.collection import Collection, Image
 from evaluation.contamination import Training
 from evaluation.figures import Figures, measure
 from evaluation.protocols import Trial, leave_patient_out
-from evaluation.runs import METRICS, QUERIES, SUMMARY, Surroundings, metrics_of, read_run, summary_lines, write_run
+from evaluation.runs import Surroundings, metrics_of, write_run
+from evaluation.stored import METRICS, QUERIES, SUMMARY, read_run
+from evaluation.telling import summary_lines
 from radsearch import __version__
 from radsearch.errors import RadSearchError, SettingsError
 

@@ -19,6 +19,7 @@ from ingest import pipeline
 from ingest.__main__ import main as ingest
 from radsearch.__main__ import main
 from radsearch.privacy import Pseudonymizer
+from radsearch.thumbnails import Thumbnails
 
 CHECKOUT = Path(__file__).resolve().parents[1]
 SECRET = "a secret of this module of more than 32 characters"  # noqa: S105 -- for the module's own index
@@ -389,6 +390,35 @@ def test_an_index_is_verified_copied_saved_and_restored(run: Run, library: dict[
     assert run("index", "optimize", "--index", tmp_path / "restored").code == 0
     assert run("index", "facets", "--index", tmp_path / "restored").out == before
     assert "codes: turbo4" in run("index", "info", "--index", tmp_path / "restored").out
+    for index in (library["RADSEARCH_INDEX"], copy, tmp_path / "restored"):
+        assert len(list(Path(index, "thumbnails").glob("*/*.webp"))) == 5
+
+
+@pytest.mark.slow
+def test_thumbnails_that_no_image_has_are_swept_and_lost_ones_counted(
+    run: Run, library: dict[str, str], tmp_path: Path
+) -> None:
+    index = tmp_path / "copy"
+    run("index", "copy", library["RADSEARCH_INDEX"], index)
+    thumbnails = Thumbnails(index / "thumbnails")
+    (index / "thumbnails" / "index.html").touch()
+    unused = thumbnails.write(b"unused")
+    assert run("index", "sweep", "--index", index).out == "0 thumbnails removed\n"
+    for path in (index / "thumbnails").rglob("*"):
+        os.utime(path, (0, 0))
+    assert run("index", "sweep", "--index", index).out == "1 thumbnails removed\n"
+    assert thumbnails.read(unused) is None
+    left = sorted((index / "thumbnails").glob("*/*.webp"))
+    assert len(left) == 5
+    assert "lost" not in run("index", "verify", "--index", index).out
+    left[0].unlink()
+    answer = run("index", "verify", "--index", index)
+    assert (answer.code, "1 sampled images have lost their thumbnails" in answer.out) == (0, True)
+
+
+def test_thumbnails_of_a_server_without_a_folder_are_not_swept(run: Run) -> None:
+    words = "RADSEARCH_THUMBNAILS says where the thumbnails of an index on a server are"
+    assert_one_line(run("index", "sweep", "--index", "http://localhost:1"), words)
 
 
 @pytest.mark.parametrize(

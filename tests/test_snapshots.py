@@ -1,5 +1,6 @@
 """An index in a folder as one file, and back; whole or not at all."""
 
+import shutil
 import stat
 import tarfile
 from dataclasses import replace
@@ -13,6 +14,7 @@ from radsearch.errors import IndexBusyError, IndexMissingError, RadSearchError, 
 from radsearch.index import open_index
 from radsearch.index.snapshots import restore, snapshot
 from radsearch.settings import Settings
+from radsearch.thumbnails import thumbnails_of
 
 pytestmark = pytest.mark.slow
 
@@ -46,6 +48,33 @@ def test_a_restored_index_is_the_one_that_was_saved(filled: Settings, tmp_path: 
         for point in ids:
             assert one[point].payload == other[point].payload
             np.testing.assert_array_equal(one[point].vectors["first"], other[point].vectors["first"])
+
+
+def test_a_snapshot_holds_the_thumbnails_and_misses_a_changed_one(filled: Settings, tmp_path: Path) -> None:
+    thumbnails = thumbnails_of(filled)
+    assert thumbnails is not None
+    name = thumbnails.write(b"thumbnail")
+    file, elsewhere = tmp_path / "saved.tar", replace(filled, index=str(tmp_path / "restored"))
+    snapshot(filled, file)
+    restore(file, elsewhere)
+    restored = thumbnails_of(elsewhere)
+    assert restored is not None
+    assert restored.read(name) == b"thumbnail"
+    file.write_bytes(file.read_bytes().replace(b"thumbnail\0", b"thumbnaiL\0"))
+    with pytest.raises(IndexMissingError, match="damaged: not all of it is there"):
+        restore(file, replace(filled, index=str(tmp_path / "again")))
+
+
+def test_an_index_opens_whatever_becomes_of_its_thumbnails(filled: Settings) -> None:
+    """They are none of the files whose loss is noticed."""
+    thumbnails = thumbnails_of(filled)
+    assert thumbnails is not None
+    for change in (lambda: thumbnails.write(b"thumbnail"), lambda: shutil.rmtree(thumbnails.folder)):
+        change()
+        with open_index(filled, sole_writer=True) as index:
+            assert index.count() == 20
+            index.write([image(1)])
+            index.finish()
 
 
 def test_a_file_or_folder_that_is_there_is_not_overwritten(filled: Settings, tmp_path: Path) -> None:

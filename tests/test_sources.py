@@ -137,6 +137,7 @@ def test_an_index_of_ours_in_the_archive_is_left_out(
     put(folder / "image.png")
     put(folder / "index" / "radsearch.json")
     put(folder / "index" / "shard" / "segment")
+    put(folder / "index" / "thumbnails" / "ab" / "ab01.webp")
     assert set(listed(Archive(folder))) == {"image.png"}
 
 

@@ -23,6 +23,7 @@ def add_to(parser: argparse.ArgumentParser) -> None:
     verify.add_argument("--samples", type=int, default=200, metavar="N", help="images to search by (default: 200)")
     verify.add_argument("--field", default="modality", help="whose values the filters are (default: modality)")
     verify.add_argument("--json", action="store_true")
+    sweep = commands.add_parser("sweep", help="remove thumbnails that no image has any more")
     drop = commands.add_parser("drop-model", help="remove a model's vectors")
     drop.add_argument("model", metavar="NAME")
     snapshot = commands.add_parser("snapshot", help="an index in a folder, as one file")
@@ -34,6 +35,7 @@ def add_to(parser: argparse.ArgumentParser) -> None:
         (facets, _facets),
         (optimize, _optimize),
         (verify, _verify),
+        (sweep, _sweep),
         (drop, _drop),
         (snapshot, _snapshot),
         (restore, _restore),
@@ -92,12 +94,17 @@ def _verify(options: argparse.Namespace) -> int:
     from radsearch.errors import SettingsError
     from radsearch.index import open_index
     from radsearch.index.verify import verify
+    from radsearch.thumbnails import thumbnails_of
 
     if options.samples < 1:
         raise SettingsError("--samples is 1 or more")
-    with open_index(settings_of(options)) as index:
+    settings = settings_of(options)
+    thumbnails = thumbnails_of(settings)
+    with open_index(settings) as index:
         models = [options.model] if options.model else list(index.card.models)
-        verdicts = [verify(index, model, options.samples, field=options.field) for model in models]
+        verdicts = [
+            verify(index, model, options.samples, field=options.field, thumbnails=thumbnails) for model in models
+        ]
     if options.json:
         print(json.dumps([{**asdict(verdict), "sound": verdict.sound} for verdict in verdicts]))  # noqa: T201
     for verdict in [] if options.json else verdicts:
@@ -108,7 +115,24 @@ def _verify(options: argparse.Namespace) -> int:
         print(table(rows))  # noqa: T201
         if verdict.misshapen:
             print(f"{verdict.misshapen} sampled vectors are not of unit length: the index is damaged")  # noqa: T201
+        if verdict.lost_thumbnails:
+            print(f"{verdict.lost_thumbnails} sampled images have lost their thumbnails")  # noqa: T201
     return 0 if all(verdict.sound for verdict in verdicts) else 1
+
+
+def _sweep(options: argparse.Namespace) -> int:
+    from radsearch.errors import SettingsError
+    from radsearch.index import open_index
+    from radsearch.thumbnails import thumbnails_of
+
+    settings = settings_of(options)
+    thumbnails = thumbnails_of(settings)
+    if thumbnails is None:
+        raise SettingsError("RADSEARCH_THUMBNAILS says where the thumbnails of an index on a server are")
+    with open_index(settings, sole_writer=True) as index:
+        used = {str(point.payload.get("thumbnail")) for page in index.pages() for point in page}
+        print(f"{thumbnails.sweep(used)} thumbnails removed")  # noqa: T201
+    return 0
 
 
 def _drop(options: argparse.Namespace) -> int:
@@ -139,17 +163,26 @@ def _copy(options: argparse.Namespace) -> int:
     from radsearch.errors import SettingsError
     from radsearch.index import open_index
     from radsearch.index.transfer import copy, seed
+    from radsearch.thumbnails import thumbnails_of
 
     settings = settings_of(options)
     if Path(options.source).resolve() == Path(options.target).resolve():
         raise SettingsError("FROM and TO are the same index")
     here, there = replace(settings, index=options.source), replace(settings, index=options.target)
+    of_source, of_target = thumbnails_of(here), thumbnails_of(there)
+    folders = (of_source, of_target) if of_source and of_target else None
+    if folders is None and of_source is not of_target:
+        print("thumbnails are not copied: RADSEARCH_THUMBNAILS names no folder for those of a server", file=sys.stderr)  # noqa: T201
+
+    def progress(done: int) -> None:
+        print(f"\r{done} images", end="", file=sys.stderr, flush=True)  # noqa: T201
+
     with open_index(here, sole_writer=True) as source:  # nobody is to change it meanwhile
         not_whole = seed(source, here, there)
         if not_whole:
             print(f"copied point by point, as {not_whole}", file=sys.stderr)  # noqa: T201
         with open_index(there, create_for=tuple(source.card.models.values()), sole_writer=True) as target:
-            copied = copy(source, target, lambda done: print(f"\r{done} images", end="", file=sys.stderr, flush=True))  # noqa: T201
+            copied = copy(source, target, progress, thumbnails=folders)
     sys.stderr.write("\n")
     print(f"{copied.written} images copied, {copied.there} were there")  # noqa: T201
     return 0

@@ -228,8 +228,8 @@ class EmbeddedIndex(Index):
             points = [edge.Point(image.id, plain(image.vectors), image.payload) for image in whole]
             self._update(edge.UpdateOperation.upsert_points(points))
         changed = [image for image in images if image.kept]
-        if changed:
-            vectors = [edge.PointVectors(image.id, plain(image.vectors)) for image in changed]
+        vectors = [edge.PointVectors(image.id, plain(image.vectors)) for image in changed if image.vectors]
+        if vectors:
             self._update(edge.UpdateOperation.update_vectors(vectors))
         for image in changed:
             self._update(edge.UpdateOperation.overwrite_payload([image.id], image.payload))

@@ -49,7 +49,7 @@ def storage_of(settings: Settings) -> Storage:
 class IndexedImage:
     """A point to be written.
 
-    vectors: model's name -> (dimension,) vector of unit length.
+    vectors: model's name -> (dimension,) vector of unit length; none where all stay and only the payload changes.
     kept: models whose stored vectors stay (the content has not changed); the payload is replaced in any case.
     """
 

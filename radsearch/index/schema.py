@@ -36,7 +36,8 @@ INDEXED_FIELDS: dict[str, Literal["keyword", "integer"]] = {
 
 WORD_FIELDS = tuple(name for name, kind in INDEXED_FIELDS.items() if kind == "keyword")
 NUMBER_FIELDS = tuple(name for name, kind in INDEXED_FIELDS.items() if kind == "integer")
-_OTHER_FIELDS = ("frame", "frames", "rows", "columns", "described", "extra")
+# `thumbnail`: the name of one in the folder of thumbnails; not indexed.
+_OTHER_FIELDS = ("frame", "frames", "rows", "columns", "described", "thumbnail", "extra")
 FACET_FIELDS = (
     "modality", "region", "pathology", "label_path", "dataset", "split", "view", "laterality", "sex", "manufacturer",
     "burned_in", "models", "age", "year",
@@ -138,7 +139,7 @@ def fault_in(payload: Mapping[str, Any]) -> str | None:
 
 
 def payload_of(image: StudyImage, *, content: str, described: str, models: Iterable[str]) -> Payload:
-    """The payload of one image. Fields that are unknown are left out."""
+    """The payload of one image, but for its `thumbnail`. Fields that are unknown are left out."""
     facts = image.facts
     stated = {name: getattr(facts, name) for name in _PLAIN_FACTS}
     payload: Payload = {
@@ -168,4 +169,4 @@ def facts_of(payload: Mapping[str, Any]) -> Facts:
 
 def hit_of(point: str, score: float, rank: int, payload: Mapping[str, Any]) -> Hit:
     """A hit as search hands it on."""
-    return Hit(point, score, rank, facts_of(payload), payload.get("frame"))
+    return Hit(point, score, rank, facts_of(payload), payload.get("frame"), payload.get("thumbnail"))

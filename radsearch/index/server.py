@@ -234,8 +234,8 @@ class ServerIndex(Index):
         operations: list[models.UpdateOperation] = []
         if whole:
             operations.append(models.UpsertOperation(upsert=models.PointsList(points=whole)))
-        if changed:
-            vectors = [models.PointVectors(id=image.id, vector=plain(image.vectors)) for image in changed]
+        vectors = [models.PointVectors(id=i.id, vector=plain(i.vectors)) for i in changed if i.vectors]
+        if vectors:
             operations.append(models.UpdateVectorsOperation(update_vectors=models.UpdateVectors(points=vectors)))
         operations += [
             models.OverwritePayloadOperation(

@@ -9,6 +9,7 @@ from radsearch.errors import IndexMismatchError, RadSearchError
 from radsearch.index.base import Index
 from radsearch.index.records import IndexedImage, Stored
 from radsearch.settings import Settings
+from radsearch.thumbnails import Thumbnails
 
 _CHECKED = 200  # points whose vectors are compared afterwards
 _LEAST_COSINE = 0.999  # float16 may stand on one side
@@ -22,13 +23,20 @@ class Copied:
     there: int
 
 
-def copy(source: Index, target: Index, progress: Callable[[int], None] = lambda _done: None) -> Copied:
+def copy(
+    source: Index,
+    target: Index,
+    progress: Callable[[int], None] = lambda _done: None,
+    *,
+    thumbnails: tuple[Thumbnails, Thumbnails] | None = None,
+) -> Copied:
     """Copy all points with their vectors and payloads, and check the result.
 
     Args:
         source: to be copied from.
         target: to be copied into; it may hold a part already, of this copy or of an earlier one.
         progress: called with the number of points that are done.
+        thumbnails: of the source and of the target, where those are to be copied, too.
 
     Raises:
         IndexMismatchError: the indexes have other pseudonyms or fingerprints, or the result is not the same.
@@ -37,6 +45,9 @@ def copy(source: Index, target: Index, progress: Callable[[int], None] = lambda 
     models = list(source.card.models)
     written = there = 0
     for page in source.pages(vectors_of=models):
+        if thumbnails is not None:
+            of_source, of_target = thumbnails
+            of_target.bring([point.payload["thumbnail"] for point in page if "thumbnail" in point.payload], of_source)
         missing = list(_missing(page, target))
         target.write(missing)
         written, there = written + len(missing), there + len(page) - len(missing)

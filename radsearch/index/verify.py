@@ -10,6 +10,7 @@ from radsearch.index.base import Index
 from radsearch.index.records import Stored
 from radsearch.index.schema import WORD_FIELDS
 from radsearch.study import Hit, SearchFilter, Vectors
+from radsearch.thumbnails import Thumbnails
 
 NEAREST = 10
 _LEAST_RECALL = 0.99
@@ -36,6 +37,8 @@ class Verdict:
     """Of one model: how many sampled images there were, how many found themselves, and the recall by filter.
 
     misshapen: of the sampled vectors, those that are not of unit length: their bytes have changed on the disk.
+    lost_thumbnails: of the thumbnails that the sampled images name, those that are missing or damaged; no search
+        needs them.
     """
 
     model: str
@@ -43,6 +46,7 @@ class Verdict:
     found_themselves: int
     recalls: tuple[Recall, ...]
     misshapen: int = 0
+    lost_thumbnails: int = 0
 
     @property
     def sound(self) -> bool:
@@ -54,7 +58,9 @@ class Verdict:
         return found and all(one.recall >= _LEAST_RECALL for one in self.recalls)
 
 
-def verify(index: Index, model: str, samples: int, *, field: str = "modality") -> Verdict:
+def verify(
+    index: Index, model: str, samples: int, *, field: str = "modality", thumbnails: Thumbnails | None = None
+) -> Verdict:
     """Search by sampled images, without a filter and with one for each value of a field.
 
     Args:
@@ -62,6 +68,7 @@ def verify(index: Index, model: str, samples: int, *, field: str = "modality") -
         model: whose vectors.
         samples: images to search by, at most.
         field: whose values the filters are, an indexed word.
+        thumbnails: the index's, to be looked at, too.
 
     Raises:
         UnknownNameError: the index holds no vectors of that model, or one cannot filter by the field.
@@ -80,7 +87,8 @@ def verify(index: Index, model: str, samples: int, *, field: str = "modality") -
         for value in index.facets(field, SearchFilter(any_of={"models": (model,)}))
     }
     recalls = tuple(_recall(index, (model, vectors), words, where, same=same) for words, where in filters.items())
-    return Verdict(model, len(points), own, recalls, misshapen)
+    lost = _lost(index, points, thumbnails) if thumbnails else 0
+    return Verdict(model, len(points), own, recalls, misshapen, lost)
 
 
 def recall_of(index: Index, model: str, samples: int) -> float:
@@ -99,6 +107,11 @@ def _finds_itself(index: Index, model: str, point: Stored, same: float) -> bool:
     """The same picture may be there twice: one as near will do."""
     hits = index.nearest({model: point.vectors[model]}, SearchFilter(), NEAREST)
     return any(hit.id == point.id or hit.score >= 1 - same for hit in hits)
+
+
+def _lost(index: Index, points: Sequence[Stored], thumbnails: Thumbnails) -> int:
+    payloads = [point.payload for point in index.retrieve([point.id for point in points])]
+    return sum("thumbnail" in payload and thumbnails.read(payload["thumbnail"]) is None for payload in payloads)
 
 
 def _recall(
