@@ -12,6 +12,7 @@ from radsearch.privacy import Pseudonymizer
 from radsearch.reading import choice_of, identify
 from radsearch.settings import Settings
 from radsearch.study import Fingerprint
+from radsearch.thumbnails import FOLDER, Thumbnails, thumbnail_of
 from ui.saved import Collections
 
 APP = Path(__file__).parents[1] / "ui" / "app.py"
@@ -23,13 +24,14 @@ NASTY = "<b>Tumor</b> **x** ![i](http://tracker.invalid/i.png) $y$ :smile:"
 def page(settings: Settings, pseudonymizer: Pseudonymizer, monkeypatch: pytest.MonkeyPatch) -> AppTest:
     with open_index(settings, create_for=[MODEL]) as index:
         index.admit([MODEL], pseudonymizer.check)
+        kept = Thumbnails(settings.index_folder / FOLDER).write(thumbnail_of(np.zeros((8, 8), np.uint8)))
         index.write([
             IndexedImage(
                 pseudonymizer.point_id("instance", number),
                 {MODEL.model: np.eye(4, dtype=np.float32)[number]},
                 {
                     "modality": "CT" if number < 2 else "US", "pathology": [NASTY], "patient": str(number),
-                    "series": "one" if number < 2 else "two", "age": 40 + number,
+                    "thumbnail": kept, "series": "one" if number < 2 else "two", "age": 40 + number,
                 },
             )
             for number in range(4)
@@ -129,7 +131,8 @@ def test_similar_makes_a_hit_the_query(page: AppTest, ids: list[str]) -> None:
 
 def test_words_of_the_data_are_shown_as_they_are(page: AppTest, ids: list[str]) -> None:
     search_by(page, ids[0])
-    card = cards(page)[0]
+    card = cards(page)[1]
+    assert '<img src="data:image/webp;base64,' in card
     assert "&lt;b&gt;Tumor&lt;/b&gt; **x** ![i](http://tracker.invalid/i.png) $y$ :smile:" in card
     assert "<b>Tumor" not in card
 

@@ -19,7 +19,7 @@ from radsearch.reading.manifest import KNOWN
 from radsearch.settings import Settings
 from radsearch.study import Facts, Fingerprint, Labels, SearchFilter, Span
 from ui import exporting
-from ui.cards import card_of, rest_of
+from ui.cards import Shown, card_of, rest_of
 from ui.charts import values_of
 from ui.escaping import as_cell, as_html, as_markdown
 from ui.exporting import MANIFEST_COLUMNS, archive_of, manifest_of
@@ -115,8 +115,8 @@ def test_counts_of_a_facet_are_under_all_other_facets(settings: Settings) -> Non
 )
 def test_html_of_a_card_holds_no_markup_of_the_data(words: str) -> None:
     facts = Facts(Labels(words, words, (words,)), dataset=words, view=words)
-    html = card_of(facts, head="1", score="0.5")
-    plain = card_of(Facts(Labels("CT", "chest", ("x",)), dataset="d", view="v"), head="1", score="0.5")
+    html = card_of(Shown("id", facts, head="1", score="0.5"))
+    plain = card_of(Shown("id", Facts(Labels("CT", "chest", ("x",)), dataset="d", view="v"), head="1", score="0.5"))
     assert html.count("<") == plain.count("<")
     assert html.count('"') == plain.count('"')
     assert as_html(words) in html
@@ -189,15 +189,15 @@ def test_what_cannot_be_saved_is_a_sentence(tmp_path: Path) -> None:
 def test_manifest_has_our_columns_and_names_the_pictures_of_the_archive(monkeypatch: pytest.MonkeyPatch) -> None:
     assert set(MANIFEST_COLUMNS) == set(KNOWN)
     picture = webp_of(np.zeros((4, 4), np.uint8))
-    monkeypatch.setattr(exporting, "picture_of", lambda facts: picture if facts.dataset else None)
-    facts = {
-        "a": Facts(Labels("CT", "chest", ("Mass", "Edema, left")), patient="p", dataset="d", age=63),
-        "b": Facts(Labels("US")),
-    }
-    rows = list(csv.DictReader(io.StringIO(manifest_of(facts))))
+    monkeypatch.setattr(exporting, "picture_of", lambda thumbnail: picture if thumbnail else None)
+    images = [
+        Shown("a", Facts(Labels("CT", "chest", ("Mass", "Edema, left")), patient="p", dataset="d", age=63), "name"),
+        Shown("b", Facts(Labels("US"))),
+    ]
+    rows = list(csv.DictReader(io.StringIO(manifest_of(images))))
     assert rows[0]["labels"] == "Mass;Edema, left"
     assert (rows[0]["filepath"], rows[0]["age"], rows[1]["region"]) == ("a.webp", "63", "")
-    with zipfile.ZipFile(io.BytesIO(archive_of(facts))) as archive:
+    with zipfile.ZipFile(io.BytesIO(archive_of(images))) as archive:
         assert archive.namelist() == ["manifest.csv", "a.webp"]
         assert archive.read("a.webp") == picture
 

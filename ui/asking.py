@@ -7,9 +7,8 @@ import streamlit as st
 
 from radsearch.errors import RadSearchError
 from radsearch.index import IndexCard
-from radsearch.study import Facts
 from ui import session
-from ui.cards import card_of, framed
+from ui.cards import Shown, card_of, framed
 from ui.searching import LARGEST_MEGABYTES, MOST_FILES, Surroundings, read_upload, speaking_models
 from ui.state import State, without
 from ui.telling import say
@@ -25,7 +24,7 @@ def ask(card: IndexCard, around: Surroundings) -> None:
     columns = st.columns([3, 2], vertical_alignment="top")
     with columns[0]:
         files = st.file_uploader(
-            f"Search by DICOM, NIfTI, PNG or JPEG files (up to {LARGEST_MEGABYTES} MB each)",
+            "Search by files: DICOM, NIfTI, PNG or JPEG",
             accept_multiple_files=True,
             key=f"upload-{taken}",
             max_upload_size=LARGEST_MEGABYTES,
@@ -80,8 +79,8 @@ def say_faults() -> None:
         say(words)
 
 
-def show_query(known: dict[str, Facts]) -> None:
-    """All that is searched by, each with a way to take it back. Args: known: facts of the indexed ones, by id."""
+def show_query(known: dict[str, Shown]) -> None:
+    """All that is searched by, each with a way to take it back. Args: known: the indexed ones, by id."""
     state = session.current()
     with st.container(gap="xsmall", width=140, key="query"):
         if state.text and not (state.ids or state.liked or session.uploads()):
@@ -96,7 +95,7 @@ def show_query(known: dict[str, Facts]) -> None:
             ("unlike", "disliked", "disliked"),
         ):
             for point in getattr(state, field):
-                html = card_of(known.get(point, Facts()), head=head, kind=kind)
+                html = card_of(known.get(point, Shown(point)), head=head, kind=kind)
                 _example(html, f"{field}-{point}", "Take this one out of the query", _dropping(field, point))
 
 

@@ -1,5 +1,9 @@
 """An image as the pages show it: its picture and what is known of it. All words are escaped here."""
 
+from dataclasses import dataclass, field
+
+from radsearch.index import Stored
+from radsearch.index.schema import facts_of
 from radsearch.study import Facts, Hit
 from ui.escaping import as_html
 from ui.pictures import address_of, picture_of
@@ -10,6 +14,7 @@ STYLE = """
 [data-testid="stSidebarHeader"] {height: 2.5rem;}
 [data-testid="stLayoutWrapper"]:has(> .st-key-query) {position: sticky; top: 4rem; align-self: flex-start;
   max-height: calc(100vh - 5rem); overflow-y: auto; flex-shrink: 0;}
+.st-key-answer {overflow: visible !important;}
 .rs-card {margin: 0; border-radius: 6px; overflow: hidden; background: #10141a; border: 1px solid #2b323c;}
 .rs-liked {border-color: #3fb27f;} .rs-disliked {border-color: #d9705f;} .rs-query {border-color: #5aa9e6;}
 .rs-picture {aspect-ratio: 1; background: #000; display: flex; align-items: center; justify-content: center;}
@@ -32,20 +37,44 @@ STYLE = """
 """
 
 
-def card_of(facts: Facts, *, head: str = "", score: str = "", kind: str = "") -> str:
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """An indexed image that a page shows. thumbnail: its name. head, score: a hit's rank and likeness."""
+
+    id: str
+    facts: Facts = field(default_factory=Facts)
+    thumbnail: str | None = None
+    head: str = ""
+    score: str = ""
+
+    @staticmethod
+    def of_hit(hit: Hit) -> "Shown":
+        """With its rank and score, which of one model is the cosine."""
+        frame = f" \u00b7 frame {hit.frame}" if hit.frame and hit.frame > 1 else ""
+        return Shown(hit.id, hit.facts, hit.thumbnail, f"{hit.rank}{frame}", f"{hit.score:.3f}")
+
+    @staticmethod
+    def of_point(point: Stored) -> "Shown":
+        """Without either."""
+        return Shown(point.id, facts_of(point.payload), point.payload.get("thumbnail"))
+
+
+def card_of(image: Shown, *, kind: str = "", head: str | None = None) -> str:
+    """HTML of an indexed image's card; `framed` has the arguments."""
+    words = image.head if head is None else head
+    return framed(picture_of(image.thumbnail), image.facts, head=words, score=image.score, kind=kind)
+
+
+def framed(picture: bytes | None, facts: Facts, *, head: str = "", score: str = "", kind: str = "") -> str:
     """HTML of a card.
 
     Args:
+        picture: PNG, WebP or JPEG; None for a neutral tile.
         facts: of the image.
         head: before the modality, a rank or "query".
         score: at the other end.
         kind: of the frame: `query`, `liked`, `disliked`, `large` or none.
     """
-    return framed(picture_of(facts), facts, head=head, score=score, kind=kind)
-
-
-def framed(picture: bytes | None, facts: Facts, *, head: str = "", score: str = "", kind: str = "") -> str:
-    """As `card_of`, with a picture that the caller has."""
     labels = facts.labels
     top = " \u00b7 ".join(word for word in (head, labels.modality or "modality unknown") if word)
     finding = ", ".join(labels.pathology) or "no finding stated"
@@ -57,11 +86,6 @@ def framed(picture: bytes | None, facts: Facts, *, head: str = "", score: str = 
         f'<div class="rs-rest" title="{as_html(rest_of(facts))}">{as_html(rest_of(facts)) or "&nbsp;"}</div>'
         "</figcaption></figure>"
     )
-
-
-def score_of(hit: Hit) -> str:
-    """As people read it: two images of one model are as like as their cosine."""
-    return f"{hit.score:.3f}"
 
 
 def spoken(facts: Facts) -> str:

@@ -5,7 +5,7 @@ import io
 import zipfile
 from collections.abc import Mapping, Sequence
 
-from radsearch.study import Facts
+from ui.cards import Shown
 from ui.escaping import as_cell
 from ui.pictures import picture_of
 
@@ -17,24 +17,24 @@ _PLAIN = ("patient", "study", "series", "dataset", "split", "view", "sex", "age"
 _SUFFIXES = {b"\x89PNG": "png", b"\xff\xd8\xff": "jpg"}
 
 
-def table_of(facts: Mapping[str, Facts], notes: Mapping[str, str]) -> str:
+def table_of(images: Sequence[Shown], notes: Mapping[str, str]) -> str:
     """CSV for a spreadsheet: a row an image that is still in the index."""
     columns = ("id", "modality", "region", "labels", *_PLAIN, "year", "note")
     rows = (
         {
-            "id": point,
-            "modality": one.labels.modality,
-            "region": one.labels.region,
-            "labels": ";".join(one.labels.pathology),
-            **{name: getattr(one, name) for name in (*_PLAIN, "year")},
-            "note": notes.get(point, ""),
+            "id": image.id,
+            "modality": image.facts.labels.modality,
+            "region": image.facts.labels.region,
+            "labels": ";".join(image.facts.labels.pathology),
+            **{name: getattr(image.facts, name) for name in (*_PLAIN, "year")},
+            "note": notes.get(image.id, ""),
         }
-        for point, one in facts.items()
+        for image in images
     )
     return _csv(columns, [{name: as_cell(_text(value)) for name, value in row.items()} for row in rows])
 
 
-def manifest_of(facts: Mapping[str, Facts]) -> str:
+def manifest_of(images: Sequence[Shown]) -> str:
     """CSV in the manifest's columns. The index holds no paths: `filepath` names the picture in `archive_of`.
 
     Patients, studies and series are the index's pseudonyms.
@@ -43,26 +43,26 @@ def manifest_of(facts: Mapping[str, Facts]) -> str:
         MANIFEST_COLUMNS,
         [
             {
-                "filepath": f"{point}.{_suffix(picture_of(one))}",
-                "modality": _text(one.labels.modality),
-                "region": _text(one.labels.region),
-                "labels": ";".join(one.labels.pathology),
-                **{name: _text(getattr(one, name)) for name in _PLAIN},
+                "filepath": f"{image.id}.{_suffix(picture_of(image.thumbnail))}",
+                "modality": _text(image.facts.labels.modality),
+                "region": _text(image.facts.labels.region),
+                "labels": ";".join(image.facts.labels.pathology),
+                **{name: _text(getattr(image.facts, name)) for name in _PLAIN},
             }
-            for point, one in facts.items()
+            for image in images
         ],
     )
 
 
-def archive_of(facts: Mapping[str, Facts]) -> bytes:
+def archive_of(images: Sequence[Shown]) -> bytes:
     """ZIP of the manifest and of the pictures that there are."""
     stream = io.BytesIO()
     with zipfile.ZipFile(stream, "w", zipfile.ZIP_STORED) as archive:
-        archive.writestr("manifest.csv", manifest_of(facts))
-        for point, one in facts.items():
-            picture = picture_of(one)
+        archive.writestr("manifest.csv", manifest_of(images))
+        for image in images:
+            picture = picture_of(image.thumbnail)
             if picture is not None:
-                archive.writestr(f"{point}.{_suffix(picture)}", picture)
+                archive.writestr(f"{image.id}.{_suffix(picture)}", picture)
     return stream.getvalue()
 
 

@@ -1,56 +1,35 @@
 """A grid of images, with what can be done with each."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 import streamlit as st
 
 from radsearch.errors import RadSearchError
-from radsearch.index import Stored
-from radsearch.index.schema import facts_of
-from radsearch.study import Facts, Hit
 from ui import session
-from ui.cards import card_of, score_of
+from ui.cards import Shown, card_of
 from ui.escaping import as_markdown
 from ui.shared import collections
 
 _CARD_PIXELS = 160
 
 
-@dataclass(frozen=True, slots=True)
-class Shown:
-    """An image of a grid."""
-
-    id: str
-    facts: Facts
-    head: str = ""
-    score: str = ""
-
-    @staticmethod
-    def of_hit(hit: Hit) -> "Shown":
-        """With its rank and score."""
-        frame = f" \u00b7 frame {hit.frame}" if hit.frame and hit.frame > 1 else ""
-        return Shown(hit.id, hit.facts, f"{hit.rank}{frame}", score_of(hit))
-
-    @staticmethod
-    def of_point(point: Stored) -> "Shown":
-        """Without either."""
-        return Shown(point.id, facts_of(point.payload))
-
-
 Actions = Callable[[Shown], None]
 
 
-def show_grid(images: Sequence[Shown], actions: Actions, *, key: str, width: int = _CARD_PIXELS) -> None:
-    """As many columns as there is room for; `actions` draws the buttons below each."""
+def show_grid(
+    images: Sequence[Shown], actions: Actions, *, key: str, width: int = _CARD_PIXELS, below: Actions | None = None
+) -> None:
+    """As many columns as there is room for; `actions` draws the buttons below each, `below` what comes under them."""
     grid = st.grid("auto", min_column_width=width, key=key)
     state = session.current()
     for image in images:
         kind = "liked" if image.id in state.liked else "disliked" if image.id in state.disliked else ""
         with grid.cell(), st.container(gap="xxsmall"):
-            st.html(card_of(image.facts, head=image.head, score=image.score, kind=kind))
+            st.html(card_of(image, kind=kind))
             with st.container(horizontal=True, gap="xxsmall", horizontal_alignment="distribute"):
                 actions(image)
+            if below is not None:
+                below(image)
 
 
 def search_actions(image: Shown) -> None:

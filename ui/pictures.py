@@ -5,20 +5,18 @@ import io
 
 from PIL import Image
 
-from radsearch.study import Facts, Picture
+from radsearch.settings import load_settings
+from radsearch.study import Picture
+from radsearch.thumbnails import thumbnails_of
 
 _LARGEST_SIDE = 512
 _SIGNATURES = {b"\x89PNG": "image/png", b"RIFF": "image/webp", b"\xff\xd8\xff": "image/jpeg"}
 
 
-def picture_of(facts: Facts) -> bytes | None:
-    """An indexed image's thumbnail; None where there is none."""
-    name = getattr(facts, "thumbnail", None)  # until ingest makes them: radsearch.thumbnails
-    return None if name is None else _thumbnail(name)
-
-
-def _thumbnail(_name: str) -> bytes | None:
-    return None
+def picture_of(thumbnail: str | None) -> bytes | None:
+    """An indexed image's thumbnail by its name; None where there is none, or none any more."""
+    kept = None if thumbnail is None else thumbnails_of(load_settings())
+    return None if kept is None or thumbnail is None else kept.read(thumbnail)
 
 
 def webp_of(picture: Picture) -> bytes:

@@ -4,9 +4,10 @@ import streamlit as st
 
 from radsearch.index import Stored
 from ui import session
+from ui.cards import Shown
 from ui.charts import show_charts
 from ui.filters import where_of
-from ui.gallery import Shown, browse_actions, show_grid
+from ui.gallery import browse_actions, show_grid
 from ui.keeping import choose_collection
 from ui.searching import Surroundings
 from ui.shared import around, overview

@@ -3,11 +3,10 @@
 import streamlit as st
 
 from radsearch.errors import RadSearchError
-from radsearch.index import Stored
-from radsearch.index.schema import facts_of
 from ui import session
+from ui.cards import Shown
 from ui.exporting import archive_of, manifest_of, table_of
-from ui.gallery import Shown, open_button, show_grid, similar_button
+from ui.gallery import open_button, show_grid, similar_button
 from ui.saved import LONGEST_NOTE, Saved
 from ui.shared import around, collections
 from ui.state import LOT
@@ -47,7 +46,7 @@ def _choose(names: dict[str, int]) -> str:
 def _show(saved: Saved) -> None:
     with around().lease.index() as index:
         found = {point.id: point for point in index.retrieve(list(saved.notes))}
-    points = [found[point] for point in saved.notes if point in found]
+    images = [Shown.of_point(found[point]) for point in saved.notes if point in found]
     st.text_area(
         "note",
         saved.note,
@@ -57,28 +56,27 @@ def _show(saved: Saved) -> None:
         max_chars=LONGEST_NOTE,
         height=80,
     )
-    lost = len(saved.notes) - len(points)
+    lost = len(saved.notes) - len(images)
     if lost:
         st.warning(f"{lost:,} of its images are not in this index (any more); they are left out of what is exported.")
-    _take_away(saved, points)
-    if not points:
+    _take_away(saved, images)
+    if not images:
         st.info("No image is in it yet. A bookmark below any image adds it here.")
-    page = st.pagination(-(-len(points) // LOT), key="collection-page") if len(points) > LOT else 1
-    some = [Shown.of_point(point) for point in points[LOT * (page - 1) : LOT * page]]
-    show_grid(some, lambda image: _actions(saved, image), key="saved")
+    page = st.pagination(-(-len(images) // LOT), key="collection-page") if len(images) > LOT else 1
+    some = images[LOT * (page - 1) : LOT * page]
+    show_grid(some, lambda image: _actions(saved, image), key="saved", below=lambda image: _image_note(saved, image))
 
 
-def _take_away(saved: Saved, points: list[Stored]) -> None:
-    facts = {point.id: facts_of(point.payload) for point in points}
+def _take_away(saved: Saved, images: list[Shown]) -> None:
     with st.container(horizontal=True, vertical_alignment="bottom"):
         for label, suffix, kind, make in (
-            ("Table (CSV)", "csv", "text/csv", lambda: table_of(facts, saved.notes)),
-            ("Manifest (CSV)", "manifest.csv", "text/csv", lambda: manifest_of(facts)),
-            ("Pictures (ZIP)", "zip", "application/zip", lambda: archive_of(facts)),
+            ("Table (CSV)", "csv", "text/csv", lambda: table_of(images, saved.notes)),
+            ("Manifest (CSV)", "manifest.csv", "text/csv", lambda: manifest_of(images)),
+            ("Pictures (ZIP)", "zip", "application/zip", lambda: archive_of(images)),
         ):
             st.download_button(
                 label, make, f"collection.{suffix}", kind, key=f"take-{suffix}", on_click="ignore",
-                disabled=not points, icon=":material/download:",
+                disabled=not images, icon=":material/download:",
             )  # fmt: skip
         with st.popover("Rename or remove", icon=":material/edit:"):
             st.text_input("new name", saved.name, key=f"name-{saved.name}", on_change=_rename, args=(saved.name,))
@@ -93,6 +91,9 @@ def _actions(saved: Saved, image: Shown) -> None:
         type="tertiary",
         on_click=lambda: collections().remove(saved.name, image.id),
     )  # fmt: skip
+
+
+def _image_note(saved: Saved, image: Shown) -> None:
     key = f"image-note-{saved.name}-{image.id}"
     st.text_input(
         "note", saved.notes[image.id], key=key, label_visibility="collapsed", placeholder="note",

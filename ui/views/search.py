@@ -3,12 +3,12 @@
 import streamlit as st
 
 from radsearch.index import IndexCard
-from radsearch.index.schema import facts_of
 from radsearch.search import is_id
-from radsearch.study import Facts, Hit
+from radsearch.study import Hit, SearchFilter
 from ui import session
 from ui.asking import ask, options, say_faults, show_query
-from ui.gallery import Shown, search_actions, show_grid
+from ui.cards import Shown
+from ui.gallery import browse_actions, search_actions, show_grid
 from ui.keeping import choose_collection
 from ui.searching import Surroundings, asks_for_something, find
 from ui.shared import around, overview
@@ -30,16 +30,27 @@ def draw() -> None:
         if not counts.total:
             st.info("The index is empty. Images come into it with: python -m ingest FOLDER")
         elif not asks_for_something(state, session.uploads()):
-            st.info("Drop an image above, or pick one under Browse: its neighbours appear here.")
+            _invite(shared)
         else:
             _answer(state, counts.card, shared)
     session.publish()
 
 
+def _invite(shared: Surroundings) -> None:
+    """Something to begin with."""
+    st.info("Drop an image above: its neighbours appear here. Or begin with one of these.")
+    drawn: list[Shown] | None = st.session_state.get("invitation")
+    if drawn is None:
+        with shared.lease.index() as index:
+            drawn = [Shown.of_point(point) for point in index.drawn(SearchFilter(), LOT // 2)]
+        st.session_state["invitation"] = drawn
+    show_grid(drawn, browse_actions, key="invitation-grid")
+
+
 def _answer(state: State, card: IndexCard, shared: Surroundings) -> None:
     """The query beside its hits."""
     known = _known(state, shared)
-    with st.container(horizontal=True, wrap=False, gap="medium"):
+    with st.container(horizontal=True, wrap=False, gap="medium", key="answer"):
         show_query(known)
         with st.container():
             options(card)
@@ -73,17 +84,15 @@ def _more() -> None:
     session.change(state.having(shown=min(state.shown + LOT, MOST_SHOWN)))
 
 
-def _known(state: State, shared: Surroundings) -> dict[str, Facts]:
-    """Facts of the indexed images that are searched by, remembered while the query stays."""
+def _known(state: State, shared: Surroundings) -> dict[str, Shown]:
+    """The indexed images that are searched by, remembered while the query stays."""
     wanted = (*state.ids, *state.liked, *state.disliked)
-    kept: dict[str, Facts] = st.session_state.setdefault("known", {})
+    kept: dict[str, Shown] = st.session_state.setdefault("known", {})
     missing = [point for point in wanted if point not in kept]
     if missing:
         with shared.lease.index() as index:
-            kept |= {
-                point.id: facts_of(point.payload)
-                for point in index.retrieve([point for point in missing if is_id(point)])
-            }
+            found = index.retrieve([point for point in missing if is_id(point)])
+        kept |= {point.id: Shown.of_point(point) for point in found}
     return kept
 
 

@@ -7,8 +7,8 @@ import streamlit as st
 from radsearch.index import Index, Stored
 from radsearch.study import SearchFilter
 from ui import session
-from ui.cards import card_of, table_of
-from ui.gallery import Shown, add_button, go, open_button, show_grid
+from ui.cards import Shown, card_of, table_of
+from ui.gallery import add_button, go, open_button, show_grid
 from ui.keeping import choose_collection
 from ui.shared import around
 from ui.study_facts import in_order, rows_of
@@ -57,10 +57,10 @@ def _read(index: Index, named: str) -> tuple[Stored | None, dict[str, list[Store
 
 def _show(point: Stored) -> None:
     image = Shown.of_point(point)
-    picture, words = st.columns([3, 2], gap="large")
-    with picture:
-        st.html(card_of(image.facts, kind="large"))
-    with words:
+    grid = st.grid(2, min_column_width=330, gap="medium")
+    with grid.cell():
+        st.html(card_of(image, kind="large"))
+    with grid.cell():
         with st.container(horizontal=True, vertical_alignment="center"):
             st.button("Find similar images", on_click=_similar, args=(point.id,), key="similar-large", type="primary")
             add_button(image)
