@@ -5,6 +5,7 @@ import io
 import threading
 import time
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,10 +13,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from radsearch.errors import IndexBusyError, RadSearchError
-from radsearch.index import IndexedImage, open_index
+from radsearch.errors import EmbeddingError, IndexBusyError, RadSearchError
+from radsearch.index import IndexCard, IndexedImage, open_index
 from radsearch.privacy import Pseudonymizer
 from radsearch.reading.manifest import KNOWN
+from radsearch.search import Embedders
 from radsearch.settings import Settings
 from radsearch.study import Facts, Fingerprint, Labels, SearchFilter, Span
 from ui import exporting
@@ -27,7 +29,7 @@ from ui.filters import options_of, overview_of, where_of, with_count
 from ui.lease import Lease
 from ui.pictures import address_of, webp_of
 from ui.saved import MOST_IMAGES, Collections
-from ui.searching import asks_for_something
+from ui.searching import Surroundings, asks_for_something, find
 from ui.state import LOT, MOST_SHOWN, State, query_of, state_of
 
 WORDS = st.lists(st.text(min_size=1, max_size=8), max_size=4, unique=True).map(tuple)
@@ -228,6 +230,14 @@ def test_the_index_is_open_between_two_clicks_and_let_go_of_soon_after(filled: S
         assert third.count() == 1
 
 
+def test_words_are_refused_before_a_model_that_cannot_read_them_is_loaded(filled: Settings) -> None:
+    around = Surroundings(filled, Lease(filled), Embedders(filled))
+    card = IndexCard(models={MODEL.model: MODEL})
+    with pytest.raises(EmbeddingError, match="cannot read text"):
+        find(State(text="pneumonia"), [], card, around)
+    assert not around.embedders.is_loaded(MODEL)
+
+
 def test_an_ingest_gets_in_while_the_page_is_asked_without_a_pause(filled: Settings) -> None:
     lease, stop = Lease(filled), threading.Event()
 
@@ -243,8 +253,6 @@ def test_an_ingest_gets_in_while_the_page_is_asked_without_a_pause(filled: Setti
     for visitor in visitors:
         visitor.start()
     try:
-        from dataclasses import replace
-
         time.sleep(0.5)
         open_index(replace(filled, busy_wait_seconds=10), sole_writer=True).close()
     finally:
