@@ -8,6 +8,7 @@ from radsearch.study import Hit, SearchFilter
 from ui import session
 from ui.asking import ask, options, say_faults, show_query
 from ui.cards import Shown
+from ui.filters import Overview
 from ui.gallery import browse_actions, search_actions, show_grid
 from ui.keeping import choose_collection
 from ui.searching import Surroundings, asks_for_something, find
@@ -32,7 +33,7 @@ def draw() -> None:
         elif not asks_for_something(state, session.uploads()):
             _invite(shared)
         else:
-            _answer(state, counts.card, shared)
+            _answer(state, counts, shared)
     session.publish()
 
 
@@ -47,23 +48,23 @@ def _invite(shared: Surroundings) -> None:
     show_grid(drawn, browse_actions, key="invitation-grid")
 
 
-def _answer(state: State, card: IndexCard, shared: Surroundings) -> None:
+def _answer(state: State, counts: Overview, shared: Surroundings) -> None:
     """The query beside its hits."""
     known = _known(state, shared)
     with st.container(horizontal=True, wrap=False, gap="medium", key="answer"):
         show_query(known)
         with st.container():
-            options(card)
-            _show_hits(state, _hits(state, card, shared))
+            options(counts.card)
+            _show_hits(state, _hits(state, counts, shared))
 
 
-def _hits(state: State, card: IndexCard, shared: Surroundings) -> list[Hit]:
-    """Asked for anew only where the question is another."""
-    key = (state, [id(upload) for upload in session.uploads()], card, shared.settings.index)
+def _hits(state: State, counts: Overview, shared: Surroundings) -> list[Hit]:
+    """Asked for anew only where the question is another, or the index holds other images."""
+    key = (state, [id(upload) for upload in session.uploads()], counts.card, counts.total, shared.settings.index)
     hits = session.remembered(key)
     if hits is None:
-        with st.spinner(_waiting_words(card, shared), show_time=True):
-            hits = find(state, session.uploads(), card, shared)
+        with st.spinner(_waiting_words(counts.card, shared), show_time=True):
+            hits = find(state, session.uploads(), counts.card, shared)
         session.remember(key, hits)
     return hits
 
