@@ -393,7 +393,15 @@ def test_the_image_calls_nobody_and_holds_no_secret() -> None:
     layers = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["importlinter"][
         "root_packages"
     ]
-    assert kept == {*layers, "LICENSE", "README.md", "constraints.txt", "prefect.yaml", "pyproject.toml"}
+    assert kept == {
+        *layers,
+        ".streamlit/config.toml",
+        "LICENSE",
+        "README.md",
+        "constraints.txt",
+        "prefect.yaml",
+        "pyproject.toml",
+    }
     assert all((ROOT / name).exists() for name in kept)
 
 

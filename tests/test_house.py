@@ -4,6 +4,7 @@ import re
 import shutil
 import subprocess
 import sys
+from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,14 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 def test_every_setting_is_documented() -> None:
     assert [name for name in VARIABLES if f"`{name}`" not in README] == []
+
+
+def test_no_file_of_the_page_bears_a_name_that_it_would_hide_from_others() -> None:
+    """`streamlit run` puts ui/ first on the path."""
+    files = {path.stem for path in (ROOT / "ui").iterdir() if path.suffix == ".py" or (path / "__init__.py").exists()}
+    rooms = {path.name for path in ROOT.iterdir() if path.is_dir()}
+    installed = set(packages_distributions())
+    assert files & (rooms | installed | sys.stdlib_module_names) <= {"__init__", "__main__"}
 
 
 @pytest.mark.slow
@@ -37,8 +46,8 @@ def test_every_option_in_the_readme_is_known_to_its_command(command: tuple[str, 
     [
         ("radsearch/rendering/greyscale.py", "import ingest.sources"),
         ("radsearch/search/ranking.py", "import pydicom"),
-        ("ingest/sources.py", "import ui.results"),
-        ("ui/results.py", "import qdrant_client"),
+        ("ingest/sources.py", "import ui.gallery"),
+        ("ui/gallery.py", "import qdrant_client"),
         ("evaluation/metrics.py", "import ingest.sources"),
     ],
 )

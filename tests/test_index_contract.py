@@ -770,3 +770,23 @@ def test_a_copy_leaves_the_targets_other_models_where_the_image_is_the_same(fill
         assert stored[point(same)].payload["models"] == ["first", "second"]
         assert set(stored[point(other)].vectors) == {"first"}
         assert stored[point(other)].payload == payload(other)
+
+
+def test_images_under_a_filter_are_listed_lot_by_lot_each_once(held: Index) -> None:
+    chest = SearchFilter(region=("chest",))
+    first = held.listed(chest, 2)
+    assert len(first.points) == 2
+    assert first.after is not None
+    second = held.listed(chest, 2, after=first.after)
+    assert second.after is None
+    listed = [*first.points, *second.points]
+    assert sorted(names_of([one.id for one in listed])) == ["cr chest", "ct chest", "rg chest"]
+    assert [one.id for one in held.listed(chest, 9).points] == [one.id for one in listed]
+    assert listed[0].payload == payload(*names_of([listed[0].id]))
+
+
+def test_images_drawn_by_chance_pass_the_filter(held: Index) -> None:
+    assert sorted(names_of([one.id for one in held.drawn(SearchFilter(region=("head",)), 5)])) == ["ct head", "mr head"]
+    drawn = held.drawn(ANY, 4)
+    assert len({one.id for one in drawn}) == 4
+    assert drawn[0].payload == payload(*names_of([drawn[0].id]))

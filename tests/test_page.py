@@ -1,5 +1,6 @@
 """The page's logic, run by Streamlit's own test driver on a real index."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -8,55 +9,246 @@ from streamlit.testing.v1 import AppTest
 
 from radsearch.index import IndexedImage, open_index
 from radsearch.privacy import Pseudonymizer
+from radsearch.reading import choice_of, identify
 from radsearch.settings import Settings
 from radsearch.study import Fingerprint
+from radsearch.thumbnails import FOLDER, Thumbnails, thumbnail_of
+from ui.saved import Collections
 
 APP = Path(__file__).parents[1] / "ui" / "app.py"
 MODEL = Fingerprint("efficientnet-lite0", "sha256:0", 4, "none", "float32", 1)
+NASTY = "<b>Tumor</b> **x** ![i](http://tracker.invalid/i.png) $y$ :smile:"
 
 
 @pytest.fixture
 def page(settings: Settings, pseudonymizer: Pseudonymizer, monkeypatch: pytest.MonkeyPatch) -> AppTest:
     with open_index(settings, create_for=[MODEL]) as index:
         index.admit([MODEL], pseudonymizer.check)
+        kept = Thumbnails(settings.index_folder / FOLDER).write(thumbnail_of(np.zeros((8, 8), np.uint8)))
         index.write([
             IndexedImage(
                 pseudonymizer.point_id("instance", number),
                 {MODEL.model: np.eye(4, dtype=np.float32)[number]},
-                {"modality": "CT" if number < 2 else "US", "pathology": ["<b>Tumor</b>"], "patient": str(number)},
+                {
+                    "modality": "CT" if number < 2 else "US", "pathology": [NASTY], "patient": str(number),
+                    "thumbnail": kept, "series": "one" if number < 2 else "two", "age": 40 + number,
+                },
             )
             for number in range(4)
         ])  # fmt: skip
     monkeypatch.setenv("RADSEARCH_INDEX", settings.index)
+    monkeypatch.setenv("RADSEARCH_BUSY_WAIT_SECONDS", "3")
     return AppTest.from_file(str(APP), default_timeout=30)
+
+
+@pytest.fixture
+def ids(pseudonymizer: Pseudonymizer) -> list[str]:
+    return [pseudonymizer.point_id("instance", number) for number in range(4)]
+
+
+def cards(page: AppTest) -> list[str]:
+    return [
+        one.proto.body for one in page.get("html") if "rs-card" in one.proto.body and "<style>" not in one.proto.body
+    ]
+
+
+def address(page: AppTest) -> dict[str, str]:
+    return {name: "|".join(value) if isinstance(value, list) else value for name, value in page.query_params.items()}
+
+
+def hits(page: AppTest) -> list[str]:
+    return [button.key.removeprefix("like-") for button in page.button if (button.key or "").startswith("like-")]
+
+
+def search_by(page: AppTest, point: str) -> AppTest:
+    page.query_params["id"] = point
+    return page.run()
 
 
 def test_page_opens_with_filters_that_carry_their_counts(page: AppTest) -> None:
     page.run()
     assert not page.exception
-    assert page.sidebar.multiselect[0].options == ["CT (2)", "US (2)"]
-    assert page.info[0].value == "Drop an image above, or name an indexed one."
+    assert page.sidebar.multiselect(key="field-modality").options == ["CT (2)", "US (2)"]
+    assert page.info[0].value.startswith("Drop an image above")
+    assert [one.value for one in page.caption][-1] == "For research. Not for diagnosis."
 
 
-def test_search_by_id_shows_all_others_under_the_filter(page: AppTest, pseudonymizer: Pseudonymizer) -> None:
+def test_search_by_id_shows_all_others_under_the_filter_and_says_so_in_the_address(
+    page: AppTest, ids: list[str]
+) -> None:
     page.run()
-    page.sidebar.multiselect[0].select("US")
-    page.text_input[0].set_value(pseudonymizer.point_id("instance", 0)).run()
+    page.sidebar.multiselect(key="field-modality").select("US")
+    page.text_input(key="asked-id").set_value(ids[0]).run()
     assert not page.exception
-    shown = page.dataframe[0].value
-    assert list(shown["modality"]) == ["US", "US"]
-    assert list(shown["rank"]) == [1, 2]
+    assert sorted(hits(page)) == sorted(ids[2:])
+    assert address(page) == {"id": ids[0], "modality": "US"}
+
+
+def test_counts_follow_the_other_facets_and_keep_the_choices_of_their_own(page: AppTest) -> None:
+    page.run()
+    page.sidebar.multiselect(key="field-modality").select("US").run()
+    assert page.sidebar.multiselect(key="field-modality").options == ["CT (2)", "US (2)"]
+    assert page.sidebar.multiselect(key="field-pathology").options == [f"{NASTY} (2)"]
+    page.button(key="clear-filter").click().run()
+    assert page.sidebar.multiselect(key="field-pathology").options == [f"{NASTY} (4)"]
+    assert address(page) == {}
+
+
+def test_the_address_alone_brings_a_search_back(page: AppTest, ids: list[str]) -> None:
+    page.query_params["modality"] = "CT"
+    page.query_params["age"] = "41-41"
+    search_by(page, ids[3])
+    assert hits(page) == [ids[1]]
+    assert page.sidebar.multiselect(key="field-modality").value == ["CT"]
+    assert page.sidebar.slider(key="field-age").value == (41, 41)
+
+
+def test_an_address_of_nonsense_opens_all_the_same(page: AppTest) -> None:
+    for name, value in {"age": "x-y", "shown": "-3", "group": "dog", "fusion": "?", "modality": "ZZ"}.items():
+        page.query_params[name] = value
+    page.run()
+    assert not page.exception
+    assert page.sidebar.multiselect(key="field-modality").value == ["ZZ"]
+
+
+def test_like_and_dislike_search_again_and_can_be_taken_back(page: AppTest, ids: list[str]) -> None:
+    search_by(page, ids[0])
+    assert len(hits(page)) == 3
+    page.button(key=f"like-{ids[1]}").click().run()
+    page.button(key=f"unlike-{ids[2]}").click().run()
+    assert hits(page) == [ids[3]]
+    assert address(page) == {"id": ids[0], "like": ids[1], "unlike": ids[2]}
+    page.button(key=f"drop-disliked-{ids[2]}").click().run()
+    assert sorted(hits(page)) == sorted(ids[2:])
+
+
+def test_similar_makes_a_hit_the_query(page: AppTest, ids: list[str]) -> None:
+    search_by(page, ids[0])
+    page.button(key=f"similar-{ids[1]}").click().run()
+    assert address(page) == {"id": ids[1]}
+    assert sorted(hits(page)) == sorted([ids[0], *ids[2:]])
+
+
+def test_words_of_the_data_are_shown_as_they_are(page: AppTest, ids: list[str]) -> None:
+    search_by(page, ids[0])
+    card = cards(page)[1]
+    assert '<img src="data:image/webp;base64,' in card
+    assert "&lt;b&gt;Tumor&lt;/b&gt; **x** ![i](http://tracker.invalid/i.png) $y$ :smile:" in card
+    assert "<b>Tumor" not in card
 
 
 def test_nonsense_id_is_answered_with_a_sentence(page: AppTest) -> None:
     page.run()
-    page.text_input[0].set_value("nonsense").run()
+    page.text_input(key="asked-id").set_value("<i>nonsense</i>").run()
     assert not page.exception
     assert "no id of an indexed image" in page.error[0].value
+    assert "<i>" not in page.error[0].value
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [("a.dcm", b"\0" * 128 + b"DICM" + b"broken", "cannot be searched by"), ("a.zip", b"PK\3\4rest", "cannot be")],
+)
+def test_files_that_are_no_picture_are_a_sentence(page: AppTest, name: str, content: bytes, words: str) -> None:
+    page.run()
+    page.file_uploader[0].upload(name, content).run()
+    assert not page.exception
+    assert words in page.error[0].value
 
 
 def test_missing_index_is_a_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RADSEARCH_INDEX", str(tmp_path / "none"))
     page = AppTest.from_file(str(APP), default_timeout=30).run()
     assert not page.exception
-    assert page.error[0].value.startswith("there is no index in")
+    assert page.error[0].value.startswith("There is no index in")
+
+
+def test_empty_index_says_how_to_fill_it(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    open_index(settings, create_for=[MODEL]).close()
+    monkeypatch.setenv("RADSEARCH_INDEX", settings.index)
+    page = AppTest.from_file(str(APP), default_timeout=30).run()
+    assert not page.exception
+    assert page.info[0].value.startswith("The index is empty")
+
+
+def test_busy_index_is_a_sentence_and_the_page_comes_back(
+    page: AppTest, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RADSEARCH_BUSY_WAIT_SECONDS", "0.1")
+    with open_index(settings):
+        page.run()
+        assert not page.exception
+        assert page.warning[0].value.startswith("The index is in use by another program")
+    monkeypatch.setenv("RADSEARCH_BUSY_WAIT_SECONDS", "3")
+    page.run()
+    assert not page.warning
+
+
+def test_browse_pages_through_what_passes_and_draws_by_chance(page: AppTest, ids: list[str]) -> None:
+    page.run()
+    page.switch_page("views/browse.py").run()
+    assert not page.exception
+    assert "Images 1 to 4 of 4" in [one.value for one in page.markdown]
+    assert len(cards(page)) == 4
+    page.sidebar.multiselect(key="field-modality").select("US").run()
+    assert len(cards(page)) == 2
+    page.button(key="chance").click().run()
+    assert not page.exception
+    assert len(cards(page)) == 2
+    page.button(key=f"similar-{ids[2]}").click().run()
+    assert address(page) == {"id": ids[2], "modality": "US"}
+    assert hits(page) == [ids[3]]
+
+
+def test_study_shows_an_image_with_the_others_of_its_series(page: AppTest, ids: list[str]) -> None:
+    search_by(page, ids[3])
+    page.button(key=f"open-{ids[0]}").click().run()
+    assert not page.exception
+    assert address(page) == {"image": ids[0]}
+    assert [one.value for one in page.subheader] == ["Others of its series (1)"]
+    page.button(key=f"open-{ids[1]}").click().run()
+    assert address(page) == {"image": ids[1]}
+
+
+def test_study_of_an_unknown_image_is_a_sentence(page: AppTest) -> None:
+    page.run()
+    page.switch_page("views/study.py").run()
+    assert page.info[0].value.startswith("Open an image")
+    page.query_params["image"] = "nonsense"
+    page.run()
+    assert not page.exception
+    assert page.error[0].value.startswith("No image of that id")
+
+
+def test_collection_is_made_by_a_bookmark_and_outlives_the_session(
+    page: AppTest, ids: list[str], settings: Settings
+) -> None:
+    search_by(page, ids[0])
+    page.button(key=f"add-{ids[1]}").click().run()
+    page.button(key=f"add-{ids[2]}").click().run()
+    assert not page.exception
+    assert Collections(settings.settings_folder).names() == {"Collection 1": 2}
+    later = AppTest.from_file(str(APP), default_timeout=30).run()
+    later.switch_page("views/collections.py").run()
+    assert not later.exception
+    assert len(cards(later)) == 2
+    later.button(key=f"out-{ids[1]}").click().run()
+    assert len(cards(later)) == 1
+
+
+def test_upload_of_an_indexed_picture_is_that_image_and_needs_no_model(
+    page: AppTest, ids: list[str], settings: Settings, pseudonymizer: Pseudonymizer, write_png: Callable[..., Path]
+) -> None:
+    path = write_png()
+    content = identify(path, pseudonymizer, name="", choice=choice_of(settings)).content
+    with open_index(settings) as index:
+        payload = {"content": content, "frame": 1, "patient": "0", "modality": "CT"}
+        index.write([IndexedImage(ids[0], {MODEL.model: np.eye(4, dtype=np.float32)[0]}, payload)])
+    page.run()
+    page.file_uploader[0].upload("picture.png", path.read_bytes()).run()
+    assert not page.exception
+    assert not page.error
+    assert sorted(hits(page)) == sorted(ids[1:])
+    assert "data:image/webp;base64," in cards(page)[0]
+    page.button(key="drop-file-0").click().run()
+    assert page.info[0].value.startswith("Drop an image above")

@@ -10,7 +10,7 @@ import numpy as np
 
 from radsearch.errors import EmbeddingError, IndexMismatchError, UnknownNameError
 from radsearch.index.effort import NEIGHBOURS, SMALL, Effort, effort_for, more_effort_for, scanned
-from radsearch.index.records import Found, IndexCard, IndexedImage, Query, Stored
+from radsearch.index.records import Found, IndexCard, IndexedImage, Listing, Query, Stored
 from radsearch.index.schema import Conditions, conditions_of, fault_in, hit_of
 from radsearch.study import Fingerprint, Hit, SearchFilter, Vectors
 
@@ -238,6 +238,22 @@ class Index(ABC):
     @abstractmethod
     def sample(self, model: str, count: int) -> list[Stored]:
         """Points by chance that have a vector of that model, with it; at most `count`."""
+
+    def listed(self, where: SearchFilter, limit: int, *, after: str | None = None) -> Listing:
+        """The next `limit` images that pass the filter, in an order that stays; without vectors."""
+        return self._list(conditions_of(where), limit, after)
+
+    def drawn(self, where: SearchFilter, count: int) -> list[Stored]:
+        """Images by chance among those that pass the filter, at most `count`; without vectors."""
+        return self._draw(conditions_of(where), count)
+
+    @abstractmethod
+    def _list(self, conditions: Conditions, limit: int, after: str | None) -> Listing:
+        """As `listed`."""
+
+    @abstractmethod
+    def _draw(self, conditions: Conditions, count: int) -> list[Stored]:
+        """As `drawn`."""
 
     @abstractmethod
     def _write(self, images: Sequence[IndexedImage]) -> None:

@@ -16,6 +16,7 @@ from radsearch.index.records import (
     Found,
     IndexCard,
     IndexedImage,
+    Listing,
     Query,
     Storage,
     Stored,
@@ -191,6 +192,20 @@ class EmbeddedIndex(Index):
         having = _filter(Conditions((AnyOf("models", (model,)),)))
         request = edge.QueryRequest(count, query=edge.Sample.Random, filter=having, with_vector=[model])
         return [stored for stored in map(stored_of, self._query(request)) if model in stored.vectors]
+
+    def _list(self, conditions: Conditions, limit: int, after: str | None) -> Listing:
+        request = edge.ScrollRequest(
+            offset=after, limit=limit, filter=_filter(conditions), with_payload=True, with_vector=False
+        )
+        with self._held.using() as shard:
+            found, offset = shard.scroll(request)
+        return Listing([stored_of(record) for record in found], None if offset is None else str(offset))
+
+    def _draw(self, conditions: Conditions, count: int) -> list[Stored]:
+        request = edge.QueryRequest(
+            count, query=edge.Sample.Random, filter=_filter(conditions), with_payload=True, with_vector=False
+        )
+        return [stored_of(point) for point in self._query(request)]
 
     def _scrolled(self, wanted: edge.Filter | None, vectors_of: Sequence[str] = ()) -> Iterator[list[Stored]]:
         vectors: bool | list[str] = list(vectors_of) or False

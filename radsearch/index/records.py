@@ -89,6 +89,14 @@ class Stored:
     vectors: Mapping[str, Vectors] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Listing:
+    """Some points in the order of their ids; `after` is what the next lot is asked for by, None where there is none."""
+
+    points: list[Stored]
+    after: str | None
+
+
 @dataclass(frozen=True, slots=True)
 class IndexCard:
     """What an index knows of itself.

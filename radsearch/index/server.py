@@ -17,6 +17,7 @@ from radsearch.index.records import (
     Found,
     IndexCard,
     IndexedImage,
+    Listing,
     Query,
     Storage,
     Stored,
@@ -183,6 +184,26 @@ class ServerIndex(Index):
             )
         )
         return [stored for stored in map(stored_of, answer.points) if model in stored.vectors]
+
+    def _list(self, conditions: Conditions, limit: int, after: str | None) -> Listing:
+        records, offset = self._ask(
+            lambda: self._client.scroll(
+                self._collection, scroll_filter=_filter(conditions), limit=limit, offset=after, with_payload=True
+            )
+        )
+        return Listing([stored_of(record) for record in records], None if offset is None else str(offset))
+
+    def _draw(self, conditions: Conditions, count: int) -> list[Stored]:
+        answer = self._ask(
+            lambda: self._client.query_points(
+                self._collection,
+                query=models.SampleQuery(sample=models.Sample.RANDOM),
+                query_filter=_filter(conditions),
+                limit=count,
+                with_payload=True,
+            )
+        )
+        return [stored_of(point) for point in answer.points]
 
     def _scrolled(self, wanted: models.Filter | None, vectors_of: Sequence[str] = ()) -> Iterator[list[Stored]]:
         vectors: bool | list[str] = list(vectors_of) or False

@@ -4,30 +4,29 @@ The query itself and all other images of its patient are left out, unless the ca
 """
 
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from radsearch.errors import EmbeddingError, NothingToSearchError, UnknownNameError, no_such_frame
-from radsearch.index import Index
+from radsearch.errors import EmbeddingError, NothingToSearchError, UnknownNameError
+from radsearch.index import Index, Stored
 from radsearch.index.schema import facts_of
 from radsearch.models import find_model, models_of
 from radsearch.privacy import Pseudonymizer
-from radsearch.reading import choice_of
-from radsearch.reading.isolation import limits_of
-from radsearch.rendering.apart import reader_apart
+from radsearch.search.embedders import Embedders
+from radsearch.search.files import QueryFile
 from radsearch.search.ranking import Ranking, ranked
 from radsearch.settings import Settings
-from radsearch.study import XR_CODES, Facts, Hit, SearchFilter, Vectors
+from radsearch.study import XR_CODES, Facts, Fingerprint, Hit, SearchFilter, Vectors
 
-__all__ = ["Ranking", "Searcher", "Wanted", "rocchio"]
+__all__ = ["Embedders", "QueryFile", "Ranking", "Searcher", "Wanted", "is_id", "rocchio"]
 
 if TYPE_CHECKING:
     from radsearch.models.base import Embedder
-    from radsearch.models.spec import Precision
 
 # Of few values each; of those of the others a misspelt one finds nothing.
 _CHECKED_FIELDS = ("modality", "region", "pathology", "dataset", "split", "view", "laterality", "sex", "burned_in")
@@ -53,15 +52,37 @@ class _Query:
     ids: Sequence[str]
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class _Examples:
+    """Indexed images that a search is to come near to, and away from."""
+
+    liked: Sequence[Stored]
+    disliked: Sequence[Stored]
+
+    @property
+    def ids(self) -> list[str]:
+        return [point.id for point in (*self.liked, *self.disliked)]
+
+    @property
+    def facts(self) -> list[Facts]:
+        return [facts_of(point.payload) for point in (*self.liked, *self.disliked)]
+
+
 class Searcher:
     """Searches one index. Models are loaded when a query first needs them and kept."""
 
-    def __init__(self, index: Index, settings: Settings, pseudonymizer: Pseudonymizer | None = None) -> None:
-        """Args: pseudonymizer: makes a file's pseudonyms, needed for `by_image` only."""
+    def __init__(
+        self,
+        index: Index,
+        settings: Settings,
+        pseudonymizer: Pseudonymizer | None = None,
+        embedders: Embedders | None = None,
+    ) -> None:
+        """Args: pseudonymizer: makes a file's pseudonyms, needed for `by_image` only. embedders: kept by the caller."""
         self._index = index
         self._settings = settings
         self._pseudonymizer = pseudonymizer
-        self._loaded: dict[str, Embedder] = {}
+        self._embedders = embedders or Embedders(settings)
 
     def by_image(self, path: Path, wanted: Wanted, *, frame: int | None = None) -> list[Hit]:
         """The images nearest to a file's. One whose content is indexed is that image: no model is loaded for it.
@@ -80,30 +101,43 @@ class Searcher:
 
     def by_images(self, paths: Sequence[Path], wanted: Wanted, *, frame: int | None = None) -> list[Hit]:
         """As `by_image`, for several files that show the same: the images nearest to the mean of their vectors."""
-        models = self._models(wanted)
-        self.check_filter(wanted.where)
         if self._pseudonymizer is None:
             raise NothingToSearchError("a search by file needs the secret of the index")
-        queries = [self._query_of(path, models, frame, self._pseudonymizer) for path in paths]
-        vectors = {name: rocchio(np.stack([query.vectors[name] for query in queries]), None) for name in models}
-        facts = [fact for query in queries for fact in query.facts]
-        return self._nearest(vectors, wanted, facts, [point for query in queries for point in query.ids])
+        key = self._pseudonymizer
+        return self.by_files([QueryFile(path, self._settings, key, frame=frame) for path in paths], wanted)
 
-    def _query_of(self, path: Path, models: Sequence[str], frame: int | None, pseudonymizer: Pseudonymizer) -> "_Query":
-        reader = reader_apart(pseudonymizer, limits_of(self._settings))
-        identity = reader.identify(path, name=str(path.resolve()), choice=choice_of(self._settings))
-        if frame is not None and not 1 <= frame <= identity.frames:
-            raise NothingToSearchError(no_such_frame(identity.frames, frame))
-        chosen = identity.frame_to_show if frame is None else frame
-        same = self._index.having("content", [identity.content])
-        own = self._stored_vectors([point.id for point in same if point.payload.get("frame") == chosen], models)
+    def by_files(
+        self, files: Sequence[QueryFile], wanted: Wanted, *, liked: Sequence[str] = (), disliked: Sequence[str] = ()
+    ) -> list[Hit]:
+        """As `by_images`, for files that the caller keeps, together with liked and disliked indexed images."""
+        models = self._models(wanted)
+        self.check_filter(wanted.where)
+        queries = [self._query_of(file, models) for file in files]
+        examples = self._examples(liked, disliked, models)
+        vectors = {
+            name: rocchio(
+                np.stack([*(query.vectors[name] for query in queries), *(one.vectors[name] for one in examples.liked)]),
+                np.stack([one.vectors[name] for one in examples.disliked]) if disliked else None,
+            )
+            for name in models
+        }
+        facts = [fact for query in queries for fact in query.facts]
+        ids = [point for query in queries for point in query.ids]
+        return self._nearest(vectors, wanted, [*facts, *examples.facts], [*ids, *examples.ids])
+
+    def _query_of(self, file: QueryFile, models: Sequence[str]) -> _Query:
+        same = self._index.having("content", [file.identity.content])
+        own = self._stored_vectors([point.id for point in same if point.payload.get("frame") == file.number], models)
         known = [facts_of(point.payload) for point in same]
         if own is not None:
             return _Query(own, known, [point.id for point in same])
-        shown = reader.show(path, chosen)
-        vectors = {name: self._embedder(name).embed_images([shown.rendered.picture])[0] for name in models}
-        ids = [pseudonymizer.point_id(identity.instance, number) for number in range(1, identity.frames + 1)]
-        return _Query(vectors, [shown.facts, *known], [*ids, *(point.id for point in same)])
+        for name in models:
+            held = self._index.card.models[name]
+            if held not in file.vectors:
+                self._check(held)
+                file.embed(held, self._embedders)
+        vectors = {name: file.vectors[self._index.card.models[name]] for name in models}
+        return _Query(vectors, [file.shown.facts, *known], [*file.ids, *(point.id for point in same)])
 
     def by_id(self, point: str, wanted: Wanted) -> list[Hit]:
         """The images nearest to an indexed one. Raises NothingToSearchError where there is none of that id."""
@@ -117,22 +151,15 @@ class Searcher:
         """
         if not liked:
             raise NothingToSearchError("a search by examples needs at least one that is liked")
+        return self.by_files([], wanted, liked=liked, disliked=disliked)
+
+    def _examples(self, liked: Sequence[str], disliked: Sequence[str], models: Sequence[str]) -> _Examples:
         liked, disliked = ([_id_of(point) for point in points] for points in (liked, disliked))
-        models = self._models(wanted)
-        self.check_filter(wanted.where)
-        examples = {point.id: point for point in self._index.retrieve([*liked, *disliked], vectors_of=models)}
+        found = {point.id: point for point in self._index.retrieve([*liked, *disliked], vectors_of=models)}
         for point in (*liked, *disliked):
-            if point not in examples or any(name not in examples[point].vectors for name in models):
+            if point not in found or any(name not in found[point].vectors for name in models):
                 raise NothingToSearchError(f"no indexed image {point} with a vector of {', '.join(models)}")
-        vectors = {
-            name: rocchio(
-                np.stack([examples[point].vectors[name] for point in liked]),
-                np.stack([examples[point].vectors[name] for point in disliked]) if disliked else None,
-            )
-            for name in models
-        }
-        facts = [facts_of(point.payload) for point in examples.values()]
-        return self._nearest(vectors, wanted, facts, list(examples))
+        return _Examples([found[point] for point in liked], [found[point] for point in disliked])
 
     def by_text(self, text: str, wanted: Wanted) -> list[Hit]:
         """The images nearest to a text, by models that read text. Raises EmbeddingError where one does not."""
@@ -155,7 +182,10 @@ class Searcher:
         for name in models:
             self._require_text(name)
         self.check_filter(wanted.where)
-        vectors = {name: vector_of(self._embedder(name)) for name in models}
+        vectors = {}
+        for name in models:
+            with self._embedder(name) as embedder:
+                vectors[name] = vector_of(embedder)
         return ranked(self._index, vectors, wanted.where, wanted.limit, wanted.ranking)
 
     def _require_text(self, name: str) -> None:
@@ -204,22 +234,16 @@ class Searcher:
         held = tuple(self._index.card.models)
         return held if len(held) == 1 else (self._settings.model,)
 
-    def _embedder(self, name: str) -> "Embedder":
-        if name not in self._loaded:
-            from radsearch.models.base import load_model
-
-            settings = self._settings
-            spec = find_model(name, settings.settings_folder)
-            embedder = load_model(
-                spec,
-                models_folder=settings.models_folder,
-                device=settings.device,
-                batch=1,
-                precision=cast("Precision", self._index.card.models[name].precision),
-            )
+    @contextmanager
+    def _embedder(self, name: str) -> Iterator["Embedder"]:
+        with self._embedders.using(self._index.card.models[name]) as embedder:
             self._index.check(embedder.fingerprint)
-            self._loaded[name] = embedder
-        return self._loaded[name]
+            yield embedder
+
+    def _check(self, held: Fingerprint) -> None:
+        """Raises IndexMismatchError where the model here is not the one of the index."""
+        with self._embedder(held.model):
+            pass
 
     def _stored_vectors(self, ids: Sequence[str], models: Sequence[str]) -> Mapping[str, Vectors] | None:
         """The vectors of the first of these points, where it has all of the models'."""
@@ -265,6 +289,15 @@ def _stated(known: Sequence[Facts], read_fact: Callable[[Facts], str | None]) ->
 
 def _only(values: Sequence[str]) -> str | None:
     return values[0] if len(values) == 1 else None
+
+
+def is_id(text: str) -> bool:
+    """Whether an indexed image may have this id."""
+    try:
+        uuid.UUID(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _id_of(text: str) -> str:

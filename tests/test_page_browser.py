@@ -1,0 +1,164 @@
+"""The page in a real browser, served as a user serves it: from an upload to an exported collection."""
+
+import csv
+import io
+import os
+import re
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+import zipfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+import numpy as np
+import pytest
+from PIL import Image
+
+if TYPE_CHECKING:
+    from playwright.sync_api import LocatorAssertions, Page
+
+CHROMIUM = Path("/usr/bin/chromium")
+FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
+ROOT = Path(__file__).parents[1]
+NASTY = "<b>Mass</b> ![i](http://tracker.invalid/i.png) **x** :smile:"
+START_SECONDS, PATIENCE_MS = 60, 60_000
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not CHROMIUM.exists(), reason=f"needs Chromium in {CHROMIUM} (apt-get install chromium)"),
+]
+
+
+@pytest.fixture
+def archive(tmp_path: Path, write_dicom: Callable[..., Path]) -> Path:
+    """Twelve CT slices, eleven of which the manifest names, and four ultrasound pictures, all of other patients."""
+    pixels = np.random.default_rng(0)
+    rows = [["filepath", "patient", "modality", "region", "labels"]]
+    for number in range(12):
+        write_dicom(
+            f"archive/slice-{number}.dcm",
+            pixels.integers(-500, 500, (64, 64)).astype(np.int16),
+            PatientID=f"MRN-{number}",
+        )
+        rows.append([f"slice-{number}.dcm", f"p{number}", "CT", "chest", NASTY])
+    rows.pop()
+    for number in range(4):
+        Image.fromarray(pixels.integers(0, 255, (48, 48), dtype=np.uint8)).save(tmp_path / "archive" / f"{number}.png")
+        rows.append([f"{number}.png", f"u{number}", "US", "lung", "No Finding"])
+    with (tmp_path / "archive" / "manifest.csv").open("w", newline="") as stream:
+        csv.writer(stream).writerows(rows)
+    return tmp_path / "archive"
+
+
+@pytest.fixture
+def address(archive: Path, tmp_path: Path) -> Iterator[str]:
+    index, manifest = str(tmp_path / "index"), str(archive / "manifest.csv")
+    ingest = [sys.executable, "-m", "ingest", str(archive), "--manifest", manifest, "--index", index]
+    subprocess.run(ingest, cwd=ROOT, check=True, capture_output=True)
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        port = free.getsockname()[1]
+    command = [sys.executable, "-m", "ui", "--port", str(port)]
+    with subprocess.Popen(command, cwd=ROOT, env={**os.environ, "RADSEARCH_INDEX": index}) as server:
+        try:
+            _wait_for(f"http://localhost:{port}/_stcore/health")
+            yield f"http://localhost:{port}"
+        finally:
+            server.terminate()
+
+
+def _wait_for(address: str) -> None:
+    deadline = time.monotonic() + START_SECONDS
+    while True:
+        try:
+            urllib.request.urlopen(address).close()  # noqa: S310 -- our own server
+        except OSError:
+            assert time.monotonic() < deadline, "the page did not start"
+            time.sleep(0.2)
+        else:
+            return
+
+
+@pytest.fixture
+def page(address: str) -> Iterator["Page"]:
+    """A tab in which nothing is asked for from anywhere else."""
+    from playwright.sync_api import expect, sync_playwright
+
+    expect.set_options(timeout=PATIENCE_MS)
+    asked: set[str] = set()
+    with sync_playwright() as driver, driver.chromium.launch(executable_path=str(CHROMIUM), args=FLAGS) as browser:
+        tab = browser.new_page(viewport={"width": 1440, "height": 1000})
+        tab.set_default_timeout(PATIENCE_MS)
+        tab.on("request", lambda request: asked.add(urlsplit(request.url).hostname or "data"))
+        tab.goto(address)
+        yield tab
+        assert tab.locator("[data-testid=stException]").count() == 0
+    assert asked <= {"localhost", "data"}
+
+
+def press(page: "Page", name: str, place: int = 0) -> None:
+    page.locator(f"[class*=st-key-{name}] button:visible").nth(place).click()
+
+
+def cards(page: "Page", grid: str) -> "LocatorAssertions":
+    from playwright.sync_api import expect
+
+    return expect(page.locator(f".st-key-{grid} .rs-card"))
+
+
+def test_from_an_upload_to_an_exported_collection(page: "Page", address: str, archive: Path) -> None:
+    from playwright.sync_api import expect
+
+    page.set_input_files("input[type=file]", archive / "slice-11.dcm")
+    cards(page, "hits").to_have_count(15)
+    assert page.locator(".st-key-query img").count() == 1
+    assert NASTY in page.locator(".st-key-hits").inner_text()
+
+    page.locator(".st-key-field-modality input").click()
+    page.get_by_role("option", name=re.compile("^US")).click()
+    cards(page, "hits").to_have_count(4)
+    expect(page).to_have_url(re.compile("modality=US"))
+    press(page, "clear-filter")
+    cards(page, "hits").to_have_count(15)
+
+    press(page, "like-")
+    cards(page, "hits").to_have_count(14)
+    press(page, "unlike-", 1)
+    cards(page, "hits").to_have_count(13)
+    press(page, "similar-")
+    cards(page, "query").to_have_count(1)
+    cards(page, "hits").to_have_count(14)
+    expect(page).to_have_url(re.compile(r"\?id=[-0-9a-f]+$"))
+    link = page.url
+
+    press(page, "add-")
+    expect(page.locator("[data-testid=stToast]").first).to_contain_text("Added to Collection 1")
+    press(page, "open-")
+    expect(page.locator(".rs-large")).to_be_visible()
+    page.goto(link)
+    cards(page, "hits").to_have_count(14)
+    page.goto(f"{address}/collections")
+    cards(page, "saved").to_have_count(1)
+    with page.expect_download() as taken:
+        press(page, "take-zip")
+    with zipfile.ZipFile(io.BytesIO(Path(taken.value.path()).read_bytes())) as taken_away:
+        rows = list(csv.DictReader(io.StringIO(taken_away.read("manifest.csv").decode("utf-8"))))
+    assert [row["modality"] in ("CT", "US") for row in rows] == [True]
+
+
+def test_a_bar_filters_what_is_browsed_and_a_zip_is_answered_with_a_sentence(page: "Page", address: str) -> None:
+    from playwright.sync_api import expect
+
+    page.set_input_files("input[type=file]", {"name": "x.zip", "mimeType": "", "buffer": b"PK\3\4rest"})
+    expect(page.get_by_role("alert").first).to_contain_text("cannot be searched by")
+    page.goto(f"{address}/browse")
+    cards(page, "images").to_have_count(15)
+    page.locator(
+        "[class*=st-key-chart-modality] path[aria-label*='value: US'], [class*=st-key-chart-modality] canvas"
+    ).first.click()
+    expect(page).to_have_url(re.compile("modality="))

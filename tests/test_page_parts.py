@@ -1,0 +1,261 @@
+"""What the page is made of, without Streamlit: addresses, filters, escaping, collections and what is taken away."""
+
+import csv
+import io
+import threading
+import time
+import zipfile
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from radsearch.errors import EmbeddingError, IndexBusyError, RadSearchError
+from radsearch.index import IndexCard, IndexedImage, open_index
+from radsearch.privacy import Pseudonymizer
+from radsearch.reading.manifest import KNOWN
+from radsearch.search import Embedders
+from radsearch.settings import Settings
+from radsearch.study import Facts, Fingerprint, Labels, SearchFilter, Span
+from ui import exporting
+from ui.cards import Shown, card_of, rest_of
+from ui.charts import values_of
+from ui.escaping import as_cell, as_html, as_markdown
+from ui.exporting import MANIFEST_COLUMNS, archive_of, manifest_of
+from ui.filters import options_of, overview_of, where_of, with_count
+from ui.lease import Lease
+from ui.pictures import address_of, webp_of
+from ui.saved import MOST_IMAGES, Collections
+from ui.searching import Surroundings, asks_for_something, find
+from ui.state import LOT, MOST_SHOWN, State, query_of, state_of
+
+WORDS = st.lists(st.text(min_size=1, max_size=8), max_size=4, unique=True).map(tuple)
+YEARS = st.none() | st.integers(0, 9999)
+SPANS = st.builds(Span, YEARS, YEARS).map(lambda span: None if span == Span() else span)
+STATES = st.builds(
+    State, WORDS, WORDS, WORDS, st.text(max_size=20), WORDS, st.sampled_from(["rank", "score"]), WORDS, WORDS,
+    WORDS, WORDS, WORDS, WORDS, WORDS, WORDS, SPANS, SPANS, st.booleans(),
+    st.sampled_from([None, "patient", "study", "series"]),
+    st.integers(LOT, MOST_SHOWN),
+)  # fmt: skip
+MODEL = Fingerprint("efficientnet-lite0", "sha256:0", 4, "none", "float32", 1)
+
+
+@given(STATES)
+def test_a_state_survives_its_address(state: State) -> None:
+    assert state_of(query_of(state)) == state
+
+
+@given(
+    st.dictionaries(
+        st.sampled_from([*query_of(State(text="x", same_patient=True)), "age", "group", "shown", "id"]),
+        st.lists(st.text(max_size=9)),
+    )
+)
+def test_any_address_is_some_state(query: dict[str, list[str]]) -> None:
+    state = state_of(query)
+    assert LOT <= state.shown <= MOST_SHOWN
+
+
+def test_the_state_at_the_start_has_an_empty_address() -> None:
+    assert query_of(State()) == {}
+
+
+def test_a_hit_is_liked_or_disliked_or_neither() -> None:
+    liked = State(ids=("q",)).judged("a", liked=True)
+    assert (liked.liked, liked.disliked) == (("a",), ())
+    disliked = liked.judged("a", liked=False)
+    assert (disliked.liked, disliked.disliked) == ((), ("a",))
+    assert disliked.judged("a", liked=False).disliked == ()
+
+
+def test_similar_keeps_the_filter_and_forgets_the_query() -> None:
+    state = State(ids=("q",), liked=("a",), text="words", modality=("CT",), shown=96).similar_to("b")
+    assert state == State(ids=("b",), modality=("CT",))
+    assert state.unfiltered() == State(ids=("b",))
+
+
+def test_nothing_is_searched_for_without_a_query() -> None:
+    assert not asks_for_something(State(modality=("CT",), disliked=("a",), text="  "), [])
+    assert asks_for_something(State(text="pneumonia"), [])
+
+
+def test_filter_of_a_state() -> None:
+    state = State(modality=("CT",), pathology_none=("Edema",), sex=("F",), age=Span(40, None))
+    assert where_of(state) == SearchFilter(
+        modality=("CT",), pathology_none=("Edema",), any_of={"sex": ("F",)}, age=Span(40, None)
+    )
+
+
+def test_a_chosen_value_stays_among_the_options_where_it_would_leave_nothing() -> None:
+    assert options_of({"CT": 2}, ("US", "CT")) == ["CT", "US"]
+    assert with_count("CT", {"CT": 1204}) == "CT (1,204)"
+    assert with_count("US", {"CT": 1204}) == "US (0)"
+
+
+def test_counts_of_a_facet_are_under_all_other_facets(settings: Settings) -> None:
+    with open_index(settings, create_for=[MODEL]) as index:
+        payloads = [
+            {"modality": "CT", "region": "chest"}, {"modality": "CT", "region": "head"},
+            {"modality": "MR", "region": "head"},
+        ]  # fmt: skip
+        index.write([
+            IndexedImage(f"00000000-0000-0000-0000-00000000000{n}", {MODEL.model: np.eye(4, dtype=np.float32)[n]}, one)
+            for n, one in enumerate(payloads)
+        ])  # fmt: skip
+        overview = overview_of(index, State(modality=("CT",), region=("head",)))
+    assert (overview.total, overview.passing) == (3, 1)
+    assert overview.by_facet["modality"] == {"CT": 1, "MR": 1}
+    assert overview.by_facet["region"] == {"chest": 1, "head": 1}
+
+
+@pytest.mark.parametrize(
+    "words", ["<script>alert(1)</script>", '" onerror="alert(1)', "<img src=x onerror=alert(1)>", "a & b", "😀 'x'"]
+)
+def test_html_of_a_card_holds_no_markup_of_the_data(words: str) -> None:
+    facts = Facts(Labels(words, words, (words,)), dataset=words, view=words)
+    html = card_of(Shown("id", facts, head="1", score="0.5"))
+    plain = card_of(Shown("id", Facts(Labels("CT", "chest", ("x",)), dataset="d", view="v"), head="1", score="0.5"))
+    assert html.count("<") == plain.count("<")
+    assert html.count('"') == plain.count('"')
+    assert as_html(words) in html
+
+
+def test_markdown_is_quoted() -> None:
+    assert as_markdown("**x**") == r"\*\*x\*\*"
+    assert as_markdown("a\n# b") == r"a \# b"
+    assert "http:/" not in as_markdown("http://x.invalid")
+    assert ":smile:" not in as_markdown(":smile:")
+
+
+def test_a_cell_is_no_formula() -> None:
+    assert as_cell("=1+1") == "'=1+1"
+    assert as_cell("Edema") == "Edema"
+
+
+def test_line_of_facts_leaves_out_what_is_unknown() -> None:
+    facts = Facts(Labels("CT", "chest"), sex="F", age=63, dataset="lung")
+    assert rest_of(facts) == "chest · F · 63 y · lung"
+
+
+def test_pictures_go_to_the_browser_as_addresses_and_nothing_else_does() -> None:
+    picture = webp_of(np.zeros((600, 300), np.uint8))
+    assert (address_of(picture) or "").startswith("data:image/webp;base64,")
+    assert address_of(b"<svg onload=alert(1)>") is None
+
+
+def test_values_of_the_bars_that_were_clicked() -> None:
+    assert values_of({"selection": {"bar": [{"value": "CT"}]}}) == ["CT"]
+    assert values_of({}) == []
+
+
+def test_collections_keep_images_notes_and_order(tmp_path: Path) -> None:
+    saved = Collections(tmp_path / "new")
+    assert saved.names() == {}
+    assert saved.make("  lung   cases ") == "lung cases"
+    saved.add("lung cases", ["b", "a"])
+    saved.add("lung cases", ["a"])
+    saved.note("lung cases", "for Monday")
+    saved.note_image("lung cases", "a", "clear edge")
+    read = Collections(tmp_path / "new").read("lung cases")
+    assert read is not None
+    assert (read.note, list(read.notes.items())) == ("for Monday", [("b", ""), ("a", "clear edge")])
+    assert (tmp_path / "new" / "collections.sqlite").stat().st_mode & 0o077 == 0
+    saved.rename("lung cases", "lungs")
+    saved.remove("lungs", "b")
+    assert saved.names() == {"lungs": 1}
+    saved.drop("lungs")
+    assert saved.read("lungs") is None
+
+
+def test_what_cannot_be_saved_is_a_sentence(tmp_path: Path) -> None:
+    saved = Collections(tmp_path)
+    saved.make("one")
+    saved.make("two")
+    for attempt in (
+        lambda: saved.make("  "),
+        lambda: saved.rename("one", "two"),
+        lambda: saved.add("gone", ["a"]),
+        lambda: saved.add("one", [str(number) for number in range(MOST_IMAGES + 1)]),
+    ):
+        with pytest.raises(RadSearchError):
+            attempt()
+    (tmp_path / "file").write_text("")
+    with pytest.raises(RadSearchError, match="cannot be used"):
+        Collections(tmp_path / "file").make("one")
+
+
+def test_manifest_has_our_columns_and_names_the_pictures_of_the_archive(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert set(MANIFEST_COLUMNS) == set(KNOWN)
+    picture = webp_of(np.zeros((4, 4), np.uint8))
+    monkeypatch.setattr(exporting, "picture_of", lambda thumbnail: picture if thumbnail else None)
+    images = [
+        Shown("a", Facts(Labels("CT", "chest", ("Mass", "Edema, left")), patient="p", dataset="d", age=63), "name"),
+        Shown("b", Facts(Labels("US"))),
+    ]
+    rows = list(csv.DictReader(io.StringIO(manifest_of(images))))
+    assert rows[0]["labels"] == "Mass;Edema, left"
+    assert (rows[0]["filepath"], rows[0]["age"], rows[1]["region"]) == ("a.webp", "63", "")
+    with zipfile.ZipFile(io.BytesIO(archive_of(images))) as archive:
+        assert archive.namelist() == ["manifest.csv", "a.webp"]
+        assert archive.read("a.webp") == picture
+
+
+@pytest.fixture
+def filled(settings: Settings, pseudonymizer: Pseudonymizer) -> Settings:
+    with open_index(settings, create_for=[MODEL]) as index:
+        index.write([IndexedImage(pseudonymizer.point_id("x", 1), {MODEL.model: np.eye(4, dtype=np.float32)[0]}, {})])
+    return settings
+
+
+def test_the_index_is_open_between_two_clicks_and_let_go_of_soon_after(filled: Settings) -> None:
+    lease = Lease(filled)
+    with lease.index() as first:
+        assert first.count() == 1
+    with lease.index() as second:
+        assert second is first
+    deadline = time.monotonic() + 10
+    while time.monotonic() < deadline:
+        try:
+            open_index(filled, sole_writer=True).close()
+        except IndexBusyError:
+            continue
+        break
+    else:
+        pytest.fail("nobody else got in")
+    with lease.index() as third:
+        assert third.count() == 1
+
+
+def test_words_are_refused_before_a_model_that_cannot_read_them_is_loaded(filled: Settings) -> None:
+    around = Surroundings(filled, Lease(filled), Embedders(filled))
+    card = IndexCard(models={MODEL.model: MODEL})
+    with pytest.raises(EmbeddingError, match="cannot read text"):
+        find(State(text="pneumonia"), [], card, around)
+    assert not around.embedders.is_loaded(MODEL)
+
+
+def test_an_ingest_gets_in_while_the_page_is_asked_without_a_pause(filled: Settings) -> None:
+    lease, stop = Lease(filled), threading.Event()
+
+    def keep_asking() -> None:
+        while not stop.is_set():
+            try:
+                with lease.index() as index:
+                    index.count()
+            except IndexBusyError:
+                time.sleep(0.1)
+
+    visitors = [threading.Thread(target=keep_asking) for _ in range(3)]
+    for visitor in visitors:
+        visitor.start()
+    try:
+        time.sleep(0.5)
+        open_index(replace(filled, busy_wait_seconds=10), sole_writer=True).close()
+    finally:
+        stop.set()
+        for visitor in visitors:
+            visitor.join()

@@ -1,0 +1,146 @@
+"""The query and how it is to be answered: files, words, examples; models, fusion, grouping."""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import streamlit as st
+
+from radsearch.errors import RadSearchError
+from radsearch.index import IndexCard
+from ui import session
+from ui.cards import Shown, card_of, framed
+from ui.searching import LARGEST_MEGABYTES, MOST_FILES, Surroundings, read_upload, speaking_models
+from ui.state import State, without
+from ui.telling import say
+
+_GROUPS = {"": "every image", "study": "best of each study", "patient": "best of each patient"}
+_FUSIONS = {"rank": "by rank", "score": "by score"}
+
+
+def ask(card: IndexCard, around: Surroundings) -> None:
+    """Widgets for what to search by."""
+    taken = st.session_state.setdefault("uploads-taken", 0)
+    speaking = speaking_models(card, around.settings)
+    columns = st.columns([3, 2], vertical_alignment="top")
+    with columns[0]:
+        files = st.file_uploader(
+            "Search by files: DICOM, NIfTI, PNG or JPEG",
+            accept_multiple_files=True,
+            key=f"upload-{taken}",
+            max_upload_size=LARGEST_MEGABYTES,
+            help="A file is read, rendered and forgotten; its picture stays in this browser tab's session only.",
+        )
+        if files:
+            st.session_state["uploads-taken"] = taken + 1
+            _take(files, around)
+            st.rerun()
+    with columns[1]:
+        if speaking:
+            st.text_input(
+                "or by words", key=session.field_key("text"), on_change=_take_text, placeholder="pleural effusion"
+            )
+        st.text_input("or by the id of an indexed image", key="asked-id", on_change=_take_id)
+
+
+def _take(files: list[st.runtime.uploaded_file_manager.UploadedFile], around: Surroundings) -> None:
+    held = session.uploads()
+    faults = []
+    for file in files:
+        if len(held) >= MOST_FILES:
+            faults.append(f"A search takes {MOST_FILES} files at most; the others were left out.")
+            break
+        try:
+            with st.spinner("Reading the file"):
+                held = [*held, read_upload(file.getbuffer(), around.settings)]
+        except RadSearchError as error:
+            faults.append(str(error))
+    if len(held) > len(session.uploads()):
+        session.change(replace(session.current(), text="", shown=State().shown))
+    session.set_uploads(held)
+    st.session_state["faults"] = list(dict.fromkeys(faults))
+
+
+def _take_text() -> None:
+    session.set_uploads([])
+    session.change(replace(session.current().unasked(), text=st.session_state["field-text"].strip()))
+
+
+def _take_id() -> None:
+    point = st.session_state["asked-id"].strip()
+    st.session_state["asked-id"] = ""
+    if point:
+        session.set_uploads([])
+        session.change(session.current().similar_to(point))
+
+
+def say_faults() -> None:
+    """Once, what was wrong with the files that were dropped last."""
+    for words in st.session_state.pop("faults", []):
+        say(words)
+
+
+def show_query(known: dict[str, Shown]) -> None:
+    """All that is searched by, each with a way to take it back. Args: known: the indexed ones, by id."""
+    state = session.current()
+    with st.container(gap="xsmall", width=140, key="query"):
+        if state.text and not (state.ids or state.liked or session.uploads()):
+            st.caption("words")
+            st.text(state.text)
+        for place, upload in enumerate(session.uploads()):
+            html = framed(upload.picture, upload.facts, head="file", kind="query")
+            _example(html, f"file-{place}", "Do not search by this file", _dropping_file(place))
+        for head, field, kind in (
+            ("query", "ids", "query"),
+            ("like", "liked", "liked"),
+            ("unlike", "disliked", "disliked"),
+        ):
+            for point in getattr(state, field):
+                html = card_of(known.get(point, Shown(point)), head=head, kind=kind)
+                _example(html, f"{field}-{point}", "Take this one out of the query", _dropping(field, point))
+
+
+def _example(html: str, key: str, words: str, drop: Callable[[], None]) -> None:
+    with st.container(gap="xxsmall"):
+        st.html(html)
+        st.button("Remove", icon=":material/close:", key=f"drop-{key}", help=words, type="tertiary", on_click=drop)
+
+
+def _dropping(field: str, point: str) -> Callable[[], None]:
+    def drop() -> None:
+        state = session.current()
+        session.change(state.having(**{field: without(getattr(state, field), point)}))
+
+    return drop
+
+
+def _dropping_file(place: int) -> Callable[[], None]:
+    def drop() -> None:
+        session.set_uploads([upload for number, upload in enumerate(session.uploads()) if number != place])
+
+    return drop
+
+
+def options(card: IndexCard) -> None:
+    """How to search."""
+    state = session.current()
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        if len(card.models) > 1:
+            held = [*card.models, *(name for name in state.models if name not in card.models)]
+            st.multiselect(
+                "models", held, key=session.field_key("models"), on_change=session.on_field("models"),
+                placeholder="the usual one", width=300,
+            )  # fmt: skip
+        if len(state.models) > 1:
+            st.selectbox(
+                "fused", list(_FUSIONS), key=session.field_key("fusion"), on_change=session.on_field("fusion"),
+                format_func=_FUSIONS.__getitem__, width=130,
+            )  # fmt: skip
+        st.selectbox(
+            "show", list(_GROUPS), key=session.field_key("group", ""),
+            on_change=session.on_field("group", lambda value: value or None),
+            format_func=_GROUPS.__getitem__, width=200,
+        )  # fmt: skip
+        st.toggle(
+            "also the query's own patient", key=session.field_key("same_patient"),
+            on_change=session.on_field("same_patient"), help="Off: other patients only, as in an honest comparison.",
+        )  # fmt: skip

@@ -1,0 +1,26 @@
+"""Words from files, manifests and people, so that a page shows them as they are and does nothing else with them."""
+
+import html
+import re
+
+_JOINER = "\u2060"  # takes no room, and keeps a word from being read as a link, an emoji or a directive
+_PUNCTUATION = re.compile(r"([!-/:-@\[-`{-~])")
+
+
+def as_html(text: str) -> str:
+    """For text and for attributes in quotes."""
+    return html.escape(text, quote=True)
+
+
+def as_markdown(text: str) -> str:
+    """For a label, a message or a caption: Streamlit reads all of them as Markdown with links, emoji and formulas."""
+    one_line = " ".join(text.split())
+    quoted = _PUNCTUATION.sub(r"\\\1", one_line)
+    # A backslash is not enough for what is looked for in the finished text: addresses, :emoji: and arrows.
+    quoted = re.sub(r"(?i)\bwww", f"ww{_JOINER}w", quoted)
+    return quoted.replace("\\:", f"\\:{_JOINER}").replace("\\@", f"\\@{_JOINER}").replace("\\>", f"{_JOINER}\\>")
+
+
+def as_cell(text: str) -> str:
+    """For a CSV that a spreadsheet opens, where a cell that begins with one of these would be a formula (OWASP)."""
+    return f"'{text}" if text[:1] in ("=", "+", "-", "@", "\t", "\r") else text

@@ -1,0 +1,31 @@
+"""The collection that the bookmark buttons of a page add to."""
+
+import streamlit as st
+
+from ui.saved import LONGEST_NAME
+from ui.shared import collections
+
+
+def choose_collection() -> None:
+    """In the sidebar: one that there is, or a new one by typing its name."""
+    saved = collections()
+    names = list(saved.names())
+    chosen = st.session_state.get("collection")
+    if chosen not in names:
+        chosen = names[0] if names else None
+    st.session_state["collection"] = st.session_state["chosen-collection"] = chosen
+    st.sidebar.selectbox(
+        "bookmark into collection",
+        names,
+        key="chosen-collection",
+        on_change=_take,
+        accept_new_options=True,
+        index=None,
+        placeholder="type a name for a new one",
+        help=f"Up to {LONGEST_NAME} characters. Collections are shared by all who use this page.",
+    )
+
+
+def _take() -> None:
+    name = st.session_state["chosen-collection"]
+    st.session_state["collection"] = collections().make(name) if name and name.strip() else None

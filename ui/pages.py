@@ -1,0 +1,16 @@
+"""The parts of the page, by the names that the code has for them."""
+
+import streamlit as st
+from streamlit.navigation.page import Page
+
+
+def pages() -> dict[str, Page]:
+    """To be made anew in every run."""
+    return {
+        "search": st.Page("views/search.py", title="Search", icon=":material/image_search:", default=True),
+        "browse": st.Page("views/browse.py", title="Browse", icon=":material/grid_view:", url_path="browse"),
+        "study": st.Page("views/study.py", title="Study", icon=":material/radiology:", url_path="study"),
+        "collections": st.Page(
+            "views/collections.py", title="Collections", icon=":material/bookmarks:", url_path="collections"
+        ),
+    }

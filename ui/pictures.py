@@ -1,0 +1,36 @@
+"""Pictures: an indexed image's thumbnail, where the index has one, and an upload's as the browser takes it."""
+
+import base64
+import io
+
+from PIL import Image
+
+from radsearch.settings import load_settings
+from radsearch.study import Picture
+from radsearch.thumbnails import thumbnails_of
+
+_LARGEST_SIDE = 512
+_SIGNATURES = {b"\x89PNG": "image/png", b"RIFF": "image/webp", b"\xff\xd8\xff": "image/jpeg"}
+
+
+def picture_of(thumbnail: str | None) -> bytes | None:
+    """An indexed image's thumbnail by its name; None where there is none, or none any more."""
+    kept = None if thumbnail is None else thumbnails_of(load_settings())
+    return None if kept is None or thumbnail is None else kept.read(thumbnail)
+
+
+def webp_of(picture: Picture) -> bytes:
+    """A rendered picture, small enough to travel."""
+    image = Image.fromarray(picture)
+    image.thumbnail((_LARGEST_SIDE, _LARGEST_SIDE))
+    stream = io.BytesIO()
+    image.save(stream, format="WEBP", quality=90)
+    return stream.getvalue()
+
+
+def address_of(picture: bytes) -> str | None:
+    """A picture as an address that needs no server; None for what is no PNG, WebP or JPEG."""
+    for signature, kind in _SIGNATURES.items():
+        if picture.startswith(signature):
+            return f"data:{kind};base64,{base64.b64encode(picture).decode('ascii')}"
+    return None

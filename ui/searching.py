@@ -1,0 +1,123 @@
+"""A state and its uploaded files -> ranked hits. Files are read and models loaded before the index is opened."""
+
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from radsearch.errors import EmbeddingError, RadSearchError, UnreadableImageError
+from radsearch.index import IndexCard
+from radsearch.models import models_of
+from radsearch.privacy import load_pseudonymizer
+from radsearch.search import Embedders, QueryFile, Ranking, Searcher, Wanted
+from radsearch.settings import Settings
+from radsearch.study import Facts, Hit
+from ui.filters import where_of
+from ui.lease import Lease
+from ui.pictures import webp_of
+from ui.state import State
+
+MOST_FILES = 8
+LARGEST_MEGABYTES = 200
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Upload:
+    """A file that a visitor searches by. It is on no disk any more; its picture lives as long as the session."""
+
+    file: QueryFile
+    picture: bytes
+    facts: Facts
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Surroundings:
+    """What all sessions share."""
+
+    settings: Settings
+    lease: Lease
+    embedders: Embedders
+
+
+def read_upload(content: bytes | memoryview, settings: Settings) -> Upload:
+    """Read what was uploaded; it is on the disk meanwhile only.
+
+    Raises:
+        RadSearchError: a sentence about the file.
+    """
+    pseudonymizer = load_pseudonymizer(secret=settings.secret, secret_file=settings.secret_file.expanduser())
+    with tempfile.TemporaryDirectory(prefix="radsearch-") as folder:
+        path = Path(folder) / "upload"
+        path.write_bytes(content)
+        file = QueryFile(path, settings, pseudonymizer)
+        try:
+            shown = file.shown
+            file.identity  # noqa: B018 -- asked for while the file is there
+        except UnreadableImageError as error:
+            raise RadSearchError(f"This file cannot be searched by: {error.reason}.") from error
+        except OSError as error:
+            raise RadSearchError(f"This file cannot be opened: {error.strerror}.") from error
+    return Upload(file, webp_of(shown.rendered.picture), shown.facts)
+
+
+def asks_for_something(state: State, uploads: Sequence[Upload]) -> bool:
+    """Whether there is anything to search by."""
+    return bool(uploads or state.ids or state.liked or state.text.strip())
+
+
+def find(state: State, uploads: Sequence[Upload], card: IndexCard, around: Surroundings) -> list[Hit]:
+    """The hits.
+
+    Args:
+        state: what to search by and where.
+        uploads: files to search by, beside the state's indexed images.
+        card: the index's, as it was when it was last asked.
+        around: settings, index and models.
+
+    Raises:
+        RadSearchError: a sentence for the visitor.
+    """
+    by_text = not (uploads or state.ids or state.liked)
+    models = state.models or _usual_models(card, around.settings)
+    for name in models if uploads or by_text else ():
+        if name in card.models:
+            _make_ready(name, uploads, card, around)
+    ranking = Ranking(fusion=state.fusion, group=state.group)
+    wanted = Wanted(state.shown, where_of(state), models, allow_same_patient=state.same_patient, ranking=ranking)
+    with around.lease.index() as index:
+        if uploads:
+            index.admit((), uploads[0].file.pseudonymizer.check)
+        searcher = Searcher(index, around.settings, embedders=around.embedders)
+        if by_text:  # there are no examples to go away from: what is disliked is left out
+            where = replace(wanted.where, without_ids=state.disliked)
+            return searcher.by_finding(state.text, replace(wanted, where=where))
+        files = [upload.file for upload in uploads]
+        return searcher.by_files(files, wanted, liked=(*state.ids, *state.liked), disliked=state.disliked)
+
+
+def speaking_models(card: IndexCard, settings: Settings) -> list[str]:
+    """Those of an index's models that read text."""
+    rows = models_of(settings.settings_folder)
+    return [name for name in card.models if name in rows and rows[name].text]
+
+
+def _usual_models(card: IndexCard, settings: Settings) -> tuple[str, ...]:
+    held = tuple(card.models)
+    return held if len(held) == 1 else (settings.model,)
+
+
+def _make_ready(name: str, uploads: Sequence[Upload], card: IndexCard, around: Surroundings) -> None:
+    """Nobody else is to wait for the index while a model is loaded. A file that is indexed needs none."""
+    held = card.models[name]
+    for upload in uploads:
+        with around.lease.index() as index:
+            indexed = index.having("content", [upload.file.identity.content])
+        if not indexed:
+            upload.file.embed(held, around.embedders)
+    if not uploads:
+        rows = models_of(around.settings.settings_folder)
+        if name in rows and not rows[name].text:
+            speaking = ", ".join(speaking_models(card, around.settings)) or "none of this index's"
+            raise EmbeddingError(f"{name} cannot read text. Models here that can: {speaking}.")
+        with around.embedders.using(held):
+            pass

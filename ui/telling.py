@@ -1,0 +1,42 @@
+"""What went wrong, in a sentence on the page; where the index is busy the page comes back by itself."""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import streamlit as st
+
+from radsearch.errors import IndexBusyError, IndexMissingError, RadSearchError
+from ui.escaping import as_markdown
+
+_AGAIN_SECONDS = 3.0
+
+
+@contextmanager
+def sentences() -> Iterator[None]:
+    """Say every error that a person can act on; a bug keeps its traceback, in the server's log."""
+    try:
+        yield
+    except IndexBusyError:
+        st.warning(
+            "The index is in use by another program, most likely an ingest. This page tries again by itself.",
+            icon=":material/hourglass_top:",
+        )
+        st.session_state["busy-since"] = time.monotonic()
+        _try_again()
+    except IndexMissingError as error:
+        say(str(error))
+        st.info("To make an index: python -m ingest FOLDER. To see one with real studies: make demo.")
+    except RadSearchError as error:
+        say(str(error))
+
+
+def say(words: str) -> None:
+    """Say that something could not be done; the words may hold anything."""
+    st.error(as_markdown(words[:1].upper() + words[1:]))
+
+
+@st.fragment(run_every=_AGAIN_SECONDS)
+def _try_again() -> None:
+    if time.monotonic() - st.session_state["busy-since"] >= _AGAIN_SECONDS - 1:
+        st.rerun()

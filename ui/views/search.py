@@ -1,0 +1,106 @@
+"""Search: what to search by, the filter, and the images that look like it."""
+
+import streamlit as st
+
+from radsearch.index import IndexCard
+from radsearch.search import is_id
+from radsearch.study import Hit, SearchFilter
+from ui import session
+from ui.asking import ask, options, say_faults, show_query
+from ui.cards import Shown
+from ui.filters import Overview
+from ui.gallery import browse_actions, search_actions, show_grid
+from ui.keeping import choose_collection
+from ui.searching import Surroundings, asks_for_something, find
+from ui.shared import around, overview
+from ui.sidebar import show_filter
+from ui.state import LOT, MOST_SHOWN, State
+from ui.telling import sentences
+
+
+def draw() -> None:
+    """The whole page; the address is the last thing to be set."""
+    state = session.begin("search")
+    with sentences():
+        shared = around()
+        counts = overview(state, shared)
+        show_filter(counts)
+        choose_collection()
+        ask(counts.card, shared)
+        say_faults()
+        if not counts.total:
+            st.info("The index is empty. Images come into it with: python -m ingest FOLDER")
+        elif not asks_for_something(state, session.uploads()):
+            _invite(shared)
+        else:
+            _answer(state, counts, shared)
+    session.publish()
+
+
+def _invite(shared: Surroundings) -> None:
+    """Something to begin with."""
+    st.info("Drop an image above: its neighbours appear here. Or begin with one of these.")
+    drawn: list[Shown] | None = st.session_state.get("invitation")
+    if drawn is None:
+        with shared.lease.index() as index:
+            drawn = [Shown.of_point(point) for point in index.drawn(SearchFilter(), LOT // 2)]
+        st.session_state["invitation"] = drawn
+    show_grid(drawn, browse_actions, key="invitation-grid")
+
+
+def _answer(state: State, counts: Overview, shared: Surroundings) -> None:
+    """The query beside its hits."""
+    known = _known(state, shared)
+    with st.container(horizontal=True, wrap=False, gap="medium", key="answer"):
+        show_query(known)
+        with st.container():
+            options(counts.card)
+            _show_hits(state, _hits(state, counts, shared))
+
+
+def _hits(state: State, counts: Overview, shared: Surroundings) -> list[Hit]:
+    """Asked for anew only where the question is another, or the index holds other images."""
+    key = (state, [id(upload) for upload in session.uploads()], counts.card, counts.total, shared.settings.index)
+    hits = session.remembered(key)
+    if hits is None:
+        with st.spinner(_waiting_words(counts.card, shared), show_time=True):
+            hits = find(state, session.uploads(), counts.card, shared)
+        session.remember(key, hits)
+    return hits
+
+
+def _show_hits(state: State, hits: list[Hit]) -> None:
+    if not hits:
+        st.info("No indexed image passes the filter. Fewer conditions, or the query's own patient, may help.")
+        return
+    show_grid([Shown.of_hit(hit) for hit in hits], search_actions, key="hits")
+    if len(hits) < state.shown:
+        st.caption(f"{len(hits)} hits; there are no more under this filter.")
+    elif state.shown < MOST_SHOWN:
+        st.button(f"{LOT} more", key="more", on_click=_more, width="stretch", icon=":material/expand_more:")
+
+
+def _more() -> None:
+    state = session.current()
+    session.change(state.having(shown=min(state.shown + LOT, MOST_SHOWN)))
+
+
+def _known(state: State, shared: Surroundings) -> dict[str, Shown]:
+    """The indexed images that are searched by, remembered while the query stays."""
+    wanted = (*state.ids, *state.liked, *state.disliked)
+    kept: dict[str, Shown] = st.session_state.setdefault("known", {})
+    missing = [point for point in wanted if point not in kept]
+    if missing:
+        with shared.lease.index() as index:
+            found = index.retrieve([point for point in missing if is_id(point)])
+        kept |= {point.id: Shown.of_point(point) for point in found}
+    return kept
+
+
+def _waiting_words(card: IndexCard, shared: Surroundings) -> str:
+    if any(shared.embedders.is_loaded(held) for held in card.models.values()):
+        return "Searching"
+    return "Searching; the first search by a file or by words loads the model"
+
+
+draw()
