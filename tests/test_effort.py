@@ -91,7 +91,7 @@ class Counted(Index):
         raise AssertionError
 
     _add_models = _write = delete = retrieve = having = facets = finish = close = pages = sample = _not_needed
-    _store_card = _drop_vector = _set_models = _not_needed
+    _store_card = _drop_vector = _set_models = _list = _draw = _not_needed
 
 
 VECTOR = np.eye(512, dtype=np.float32)[0]
