@@ -77,14 +77,13 @@ def measure(collection: Collection, trial: Trial, *, device: str = "auto", memor
     for rows, found in first_neighbours(collection, trial, max(_DEPTH, r_depth), settings):
         block = slice(start, start := start + len(rows))
         near = positions[block] = found[:, :_DEPTH]
-        classes = by_level["label"]
-        of_block = _values(classes, rows, near, reachable["label"][block], ideal[block])
-        deep = share_label(classes.of(rows), classes.members, neighbours=classes.near(found))
+        deep = _hits(by_level["label"], rows, found)
+        of_block = _values(by_level["label"], rows, near, deep[:, :_DEPTH], reachable["label"][block], ideal[block])
         of_block["R-precision"] = metrics.capped_precision(deep, reachable["label"][block], k=r_depth)
         _fill(values, of_block, block, len(positions))
         for level in LEVELS:
-            precisions = _precisions(by_level[level], rows, near, reachable[level][block])
-            _fill(of_levels[level], precisions, block, len(positions))
+            hits = deep[:, :_DEPTH] if level == "label" else _hits(by_level[level], rows, near)
+            _fill(of_levels[level], _precisions(hits, reachable[level][block]), block, len(positions))
     members = {level: by_level[level].of(trial.queries) for level in LEVELS}
     names = by_level["label"].names
     return Figures(
@@ -114,12 +113,18 @@ def _fill(table: dict[str, Values], of_block: Mapping[str, Values], block: slice
         table.setdefault(name, np.empty(queries))[block] = part
 
 
-def _values(classes: Combinations, rows: Rows, near: Rows, reachable: Rows, ideal: Gains) -> dict[str, Values]:
+def _hits(classes: Combinations, rows: Rows, found: Rows) -> Flags:
+    """(queries, depth) whether query and neighbour share a class."""
+    return share_label(classes.of(rows), classes.members, neighbours=classes.near(found))
+
+
+def _values(  # noqa: PLR0913, PLR0917 -- private, and what was worked out once is handed on
+    classes: Combinations, rows: Rows, near: Rows, hits: Flags, reachable: Rows, ideal: Gains
+) -> dict[str, Values]:
     """Every metric but the R-precision, of a block of queries."""
     of_queries, neighbours = classes.of(rows), classes.near(near)
-    hits = share_label(of_queries, classes.members, neighbours=neighbours)
     gains = label_overlap(of_queries, classes.members, neighbours=neighbours)
-    values = _precisions(classes, rows, near, reachable)
+    values = _precisions(hits, reachable)
     values |= {f"plain P@{k}": metrics.precision(hits, k=k) for k in CUTS[1:]}
     values[f"mAP@{_DEPTH}"] = metrics.average_precision(hits, reachable, k=_DEPTH)
     values[f"nDCG@{_DEPTH}"] = metrics.ndcg(gains, ideal, k=_DEPTH)
@@ -128,8 +133,7 @@ def _values(classes: Combinations, rows: Rows, near: Rows, reachable: Rows, idea
     return values
 
 
-def _precisions(classes: Combinations, rows: Rows, near: Rows, reachable: Rows) -> dict[str, Values]:
-    hits = share_label(classes.of(rows), classes.members, neighbours=classes.near(near))
+def _precisions(hits: Flags, reachable: Rows) -> dict[str, Values]:
     return {f"P@{k}": metrics.capped_precision(hits, reachable, k=k) for k in CUTS}
 
 
@@ -197,6 +201,6 @@ def _leak(
         reachable = available(asked, collection, "label") - 1
         blocks = list(first_neighbours(collection, asked, _DEPTH, settings))
         found = np.concatenate([near for _, near in blocks])
-        for name, of_name in _precisions(classes, asked.queries, found, reachable).items():
+        for name, of_name in _precisions(_hits(classes, asked.queries, found), reachable).items():
             leaked[name][again] = of_name
     return {name: float(of_name.mean()) for name, of_name in leaked.items()}

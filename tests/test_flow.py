@@ -40,6 +40,19 @@ print(json.dumps({
 """
 
 
+def run(script: str, folder: Path) -> "subprocess.CompletedProcess[str]":
+    """A script over the folder's archive and index, in a process of its own: Prefect reads its settings once."""
+    return subprocess.run(
+        [sys.executable, "-c", script, str(folder / "archive"), str(folder / "index")],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=300,
+        env={**os.environ, "PREFECT_HOME": str(folder / "prefect"), "RADSEARCH_DEVICE": "cpu"},
+        cwd=Path(__file__).parents[1],
+    )
+
+
 @pytest.mark.slow
 def test_flow_retries_a_chunk_and_leaves_its_progress_and_outcomes_as_artifacts(
     tmp_path: Path, write_png: Callable[..., Path]
@@ -47,15 +60,7 @@ def test_flow_retries_a_chunk_and_leaves_its_progress_and_outcomes_as_artifacts(
     for number in range(3):
         write_png(f"archive/{number}.png", seed=number)
     (tmp_path / "archive" / "empty.dcm").touch()
-    done = subprocess.run(
-        [sys.executable, "-c", SCRIPT, str(tmp_path / "archive"), str(tmp_path / "index")],
-        capture_output=True,
-        text=True,
-        check=True,
-        timeout=300,
-        env={**os.environ, "PREFECT_HOME": str(tmp_path / "prefect")},
-        cwd=Path(__file__).parents[1],
-    )
+    done = run(SCRIPT, tmp_path)
     told = json.loads(done.stdout.splitlines()[-1])
     assert told["state"] == "COMPLETED"
     assert told["message"].startswith("4 files: 3 indexed (3 images), 0 unchanged, 0 skipped, 1 refused;")
@@ -89,15 +94,7 @@ print(json.dumps(told))
 def test_no_name_of_a_file_reaches_prefect(tmp_path: Path, write_png: Callable[..., Path]) -> None:
     write_png("archive/Weber^Anna.png")
     (tmp_path / "archive" / "Weber^Anna.dcm").touch()
-    done = subprocess.run(
-        [sys.executable, "-c", NAMELESS, str(tmp_path / "archive"), str(tmp_path / "index")],
-        capture_output=True,
-        text=True,
-        check=True,
-        timeout=300,
-        env={**os.environ, "PREFECT_HOME": str(tmp_path / "prefect")},
-        cwd=Path(__file__).parents[1],
-    )
+    done = run(NAMELESS, tmp_path)
     told = json.loads(done.stdout.splitlines()[-1])
     words = "the run was ended by the disk or the network (No such file or directory); the next one goes on"
     assert told[0] == ["FAILED", words]
@@ -136,15 +133,7 @@ def test_a_model_is_added_to_all_that_is_indexed(tmp_path: Path, write_png: Call
     for number in range(4):
         write_png(f"archive/{number}.png", seed=number)
     index = str(tmp_path / "index")
-    done = subprocess.run(
-        [sys.executable, "-c", ADDING, str(tmp_path / "archive"), index],
-        capture_output=True,
-        text=True,
-        check=True,
-        timeout=300,
-        env={**os.environ, "PREFECT_HOME": str(tmp_path / "prefect"), "RADSEARCH_DEVICE": "cpu"},
-        cwd=Path(__file__).parents[1],
-    )
+    done = run(ADDING, tmp_path)
     none, first, gone, added, late, slow, wrong = json.loads(done.stdout.splitlines()[-1])
     assert none[0] == "FAILED"
     assert index in none[1]
