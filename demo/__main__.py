@@ -72,6 +72,7 @@ def _keep_to_our_folder() -> None:
         del os.environ[name]
     os.environ["RADSEARCH_INDEX"] = str(_INDEX)
     os.environ["RADSEARCH_SECRET_FILE"] = str(_FOLDER / "secret")
+    os.environ["RADSEARCH_CATALOGUE"] = str(_FOLDER / "catalogue.sqlite")
     os.environ["PREFECT_HOME"] = str(_FOLDER / "prefect")
     os.environ.setdefault("PREFECT_LOGGING_LEVEL", "WARNING")
 

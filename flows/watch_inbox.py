@@ -16,6 +16,7 @@ from flows.ingesting import MOST_CHUNKS, ingest
 from flows.shared import failed, key_of, settings_for
 from ingest.inbox import Inbox, Outcomes, hold
 from ingest.sources import Archive
+from radsearch.catalogue import catalogue_of
 from radsearch.errors import RadSearchError, SettingsError
 from radsearch.settings import Settings
 
@@ -55,7 +56,7 @@ def watch_inbox(  # noqa: PLR0913, PLR0917 -- a flow's parameters are what a dep
         if quiet_seconds < 0:
             raise SettingsError("quiet_seconds is 0 or more")
         settings = settings_for(index)
-        with hold(folder, done=done, state=state) as inbox:
+        with hold(folder, done=done, state=state, catalogue=catalogue_of(settings)) as inbox:
             if inbox is None:
                 return Completed(message="another run is at work on this inbox")
             ingestion = _Ingestion(inbox, settings, models or (), dataset, split, hours)

@@ -20,6 +20,7 @@ from pathlib import Path
 from ingest.arrivals import Walk, folder_of, trace_of, walk
 from ingest.moving import move
 from ingest.remembering import REFUSED, TAKEN, WAITS, Memory, said
+from radsearch.catalogue import Catalogue
 from radsearch.errors import SettingsError
 
 _STATE = ".radsearch-inbox"
@@ -74,12 +75,14 @@ class Inbox:
     """A folder that is held, by `hold`.
 
     folder: an absolute path without links. state: the folder of its memory. done: where files go; None where they stay.
+    catalogue: knows where they went.
     """
 
     folder: Path
     state: Path
     done: Path | None
     memory: Memory
+    catalogue: Catalogue | None = None
 
     def visit(
         self,
@@ -115,12 +118,13 @@ class Inbox:
     def _clear(self, emptied: set[str]) -> tuple[int, Mapping[str, int]]:
         """Move what is settled to `done`, and remove the folders that this leaves empty."""
         moved: list[str] = []
+        places: dict[Path, Path] = {}
         kept: Counter[str] = Counter()
         for path, trace, outcome in self.memory.settled() if self.done else ():
             source = self.folder / path
             try:
                 if trace_of(source.lstat()) == trace:  # else it was sent again: the next look will find that
-                    move(source, self._place_of(path, outcome))
+                    places[source] = move(source, self._place_of(path, outcome))
                     moved.append(path)
             except FileNotFoundError:
                 continue
@@ -131,6 +135,8 @@ class Inbox:
         if self.done:
             self._tidy(emptied | set(map(folder_of, moved)))
         self.memory.forget(moved)
+        if self.catalogue is not None:
+            self.catalogue.moved(places)
         return len(moved), kept
 
     def _place_of(self, path: str, outcome: str) -> Path:
@@ -147,7 +153,9 @@ class Inbox:
 
 
 @contextmanager
-def hold(folder: Path, *, done: Path | None = None, state: Path | None = None) -> Iterator[Inbox | None]:
+def hold(
+    folder: Path, *, done: Path | None = None, state: Path | None = None, catalogue: Catalogue | None = None
+) -> Iterator[Inbox | None]:
     """The inbox, for one run at a time; None where another one has it.
 
     Args:
@@ -156,6 +164,7 @@ def hold(folder: Path, *, done: Path | None = None, state: Path | None = None) -
             `refused`. None where they stay: they are remembered then, and taken again when they change.
         state: a folder for what is remembered, of this inbox alone. It is `.radsearch-inbox` in the inbox where none is
             given, as the next run may be another machine's.
+        catalogue: is told where files go.
 
     Raises:
         SettingsError: there is no such folder, or these cannot be used together.
@@ -182,7 +191,7 @@ def hold(folder: Path, *, done: Path | None = None, state: Path | None = None) -
             yield None
             return
         with Memory(place) as memory:
-            yield Inbox(root, place, target, memory)
+            yield Inbox(root, place, target, memory, catalogue)
     finally:
         os.close(lock)
 

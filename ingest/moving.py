@@ -14,10 +14,13 @@ from ingest.arrivals import trace_of
 _NO_LINKS = (errno.EPERM, errno.EACCES, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EINVAL)
 
 
-def move(source: Path, target: Path) -> None:
+def move(source: Path, target: Path) -> Path:
     """Move a file, across file systems too; after a kill the same call goes on where it was.
 
     Where another file has the name already, it gets a number; where that is the very same one, the source is removed.
+
+    Returns:
+        Where it is now.
 
     Raises:
         OSError: the disk is full, a permission is missing; EBUSY where the source changed meanwhile, EINVAL where the
@@ -31,11 +34,12 @@ def move(source: Path, target: Path) -> None:
             if _same(source, place):
                 _half_of(place).unlink(missing_ok=True)
                 source.unlink()
-                return
+                return place
             continue
         with contextlib.suppress(FileExistsError):  # somebody was faster: the next name
             _put(source, place)
-            return
+            return place
+    raise AssertionError  # there is always a next name
 
 
 def _is_itself(source: Path, place: Path) -> bool:

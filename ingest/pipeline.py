@@ -24,6 +24,7 @@ from ingest.embedding import Embedding
 from ingest.planning import Job, Wanted, plan, stored_of
 from ingest.report import Accounts, FileOutcome
 from ingest.sources import SourceFile
+from radsearch.catalogue import catalogue_of
 from radsearch.errors import EmbeddingError, OutOfDeviceMemoryError
 from radsearch.index import Index, IndexedImage
 from radsearch.models import ModelSpec
@@ -68,6 +69,7 @@ class Ingestion:
         self.accounts = Accounts()
         self._index = index
         self._thumbnails = thumbnails_of(settings)
+        self._catalogue = catalogue_of(settings)
         self._wanted = Wanted(frozenset(model.name for model in models), self._thumbnails is not None)
         self._pseudonymizer = pseudonymizer
         preprocessings = tuple(dict.fromkeys(model.preprocessing for model in models))
@@ -197,6 +199,9 @@ class Ingestion:
                 settled.append(FileOutcome(position, decode.source.name, "unchanged"))
             else:
                 jobs.append(job)
+        if self._catalogue is not None:
+            places = ((job.identified.identity.instance, job.source.path) for _, job in candidates)
+            self._catalogue.record(place for place in places if not self.known_only or place[0] in stored)
         self.accounts.record(settled)
         return jobs
 

@@ -38,6 +38,8 @@ class Settings:
     model: str = DEFAULT_MODEL
     models_folder: Path | None = None
     thumbnails_folder: Path | None = None
+    catalogue: Path | None = None
+    viewer: str | None = None
     device: str = "auto"
     precision: str = "auto"
     settings_folder: Path = Path("~/.config/radsearch")
@@ -142,6 +144,8 @@ VARIABLES: dict[str, tuple[str, Callable[[str], object]]] = {
     "RADSEARCH_MODEL": ("model", str),
     "RADSEARCH_MODELS": ("models_folder", _path),
     "RADSEARCH_THUMBNAILS": ("thumbnails_folder", _path),
+    "RADSEARCH_CATALOGUE": ("catalogue", _path),
+    "RADSEARCH_VIEWER": ("viewer", str),
     "RADSEARCH_DEVICE": ("device", str),
     "RADSEARCH_PRECISION": ("precision", str),
     "RADSEARCH_SETTINGS": ("settings_folder", _path),

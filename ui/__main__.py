@@ -22,6 +22,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     if "RADSEARCH_INDEX" not in os.environ and (_DEMO / "index").is_dir():
         os.environ["RADSEARCH_INDEX"] = str(_DEMO / "index")
         os.environ["RADSEARCH_SECRET_FILE"] = str(_DEMO / "secret")
+        os.environ.setdefault("RADSEARCH_CATALOGUE", str(_DEMO / "catalogue.sqlite"))
     command = [sys.executable, "-m", "streamlit", "run", str(_ROOT / "ui" / "app.py")]
     command += ["--server.address", "localhost", "--server.port", str(options.port), "--server.headless", "true"]
     command += ["--browser.gatherUsageStats", "false", "--server.maxUploadSize", "200"]

@@ -1,6 +1,5 @@
 """The query and how it is to be answered: files, words, examples; models, fusion, grouping."""
 
-from collections.abc import Callable
 from dataclasses import replace
 
 import streamlit as st
@@ -8,9 +7,8 @@ import streamlit as st
 from radsearch.errors import RadSearchError
 from radsearch.index import IndexCard
 from ui import session
-from ui.cards import Shown, card_of, framed
 from ui.searching import LARGEST_MEGABYTES, MOST_FILES, Surroundings, read_upload, speaking_models
-from ui.state import State, without
+from ui.state import State
 from ui.telling import say
 
 _GROUPS = {"": "every image", "study": "best of each study", "patient": "best of each patient"}
@@ -55,7 +53,7 @@ def _take(files: list[st.runtime.uploaded_file_manager.UploadedFile], around: Su
         except RadSearchError as error:
             faults.append(str(error))
     if len(held) > len(session.uploads()):
-        session.change(replace(session.current(), text="", shown=State().shown))
+        session.change(replace(session.current(), text="", part=None, shown=State().shown))
     session.set_uploads(held)
     st.session_state["faults"] = list(dict.fromkeys(faults))
 
@@ -77,47 +75,6 @@ def say_faults() -> None:
     """Once, what was wrong with the files that were dropped last."""
     for words in st.session_state.pop("faults", []):
         say(words)
-
-
-def show_query(known: dict[str, Shown]) -> None:
-    """All that is searched by, each with a way to take it back. Args: known: the indexed ones, by id."""
-    state = session.current()
-    with st.container(gap="xsmall", width=140, key="query"):
-        if state.text and not (state.ids or state.liked or session.uploads()):
-            st.caption("words")
-            st.text(state.text)
-        for place, upload in enumerate(session.uploads()):
-            html = framed(upload.picture, upload.facts, head="file", kind="query")
-            _example(html, f"file-{place}", "Do not search by this file", _dropping_file(place))
-        for head, field, kind in (
-            ("query", "ids", "query"),
-            ("like", "liked", "liked"),
-            ("unlike", "disliked", "disliked"),
-        ):
-            for point in getattr(state, field):
-                html = card_of(known.get(point, Shown(point)), head=head, kind=kind)
-                _example(html, f"{field}-{point}", "Take this one out of the query", _dropping(field, point))
-
-
-def _example(html: str, key: str, words: str, drop: Callable[[], None]) -> None:
-    with st.container(gap="xxsmall"):
-        st.html(html)
-        st.button("Remove", icon=":material/close:", key=f"drop-{key}", help=words, type="tertiary", on_click=drop)
-
-
-def _dropping(field: str, point: str) -> Callable[[], None]:
-    def drop() -> None:
-        state = session.current()
-        session.change(state.having(**{field: without(getattr(state, field), point)}))
-
-    return drop
-
-
-def _dropping_file(place: int) -> Callable[[], None]:
-    def drop() -> None:
-        session.set_uploads([upload for number, upload in enumerate(session.uploads()) if number != place])
-
-    return drop
 
 
 def options(card: IndexCard) -> None:

@@ -28,7 +28,7 @@ STYLE = """
 .rs-finding {color: #f2f5f8; display: -webkit-box; -webkit-line-clamp: 2; -webkit-box-orient: vertical;
   overflow: hidden;}
 .rs-rest {color: #a2acb8; white-space: nowrap; overflow: hidden; text-overflow: ellipsis;}
-.rs-large {max-width: 760px;}
+.rs-small {max-width: 384px;}
 .rs-facts {border-collapse: collapse; width: 100%; font-size: .92rem;}
 .rs-facts th {text-align: left; font-weight: 400; color: #a2acb8; padding: 4px 16px 4px 0; vertical-align: top;
   white-space: nowrap;}
@@ -73,7 +73,7 @@ def framed(picture: bytes | None, facts: Facts, *, head: str = "", score: str = 
         facts: of the image.
         head: before the modality, a rank or "query".
         score: at the other end.
-        kind: of the frame: `query`, `liked`, `disliked`, `large` or none.
+        kind: of the frame: `query`, `liked`, `disliked`, `small` or none.
     """
     labels = facts.labels
     top = " \u00b7 ".join(word for word in (head, labels.modality or "modality unknown") if word)

@@ -3,6 +3,7 @@
 import base64
 import io
 
+import numpy as np
 from PIL import Image
 
 from radsearch.settings import load_settings
@@ -19,13 +20,22 @@ def picture_of(thumbnail: str | None) -> bytes | None:
     return None if kept is None or thumbnail is None else kept.read(thumbnail)
 
 
-def webp_of(picture: Picture) -> bytes:
-    """A rendered picture, small enough to travel."""
+def webp_of(picture: Picture, longest: int = _LARGEST_SIDE) -> bytes:
+    """A rendered picture, small enough to travel: its longest side has so many pixels at most."""
     image = Image.fromarray(picture)
-    image.thumbnail((_LARGEST_SIDE, _LARGEST_SIDE))
+    image.thumbnail((longest, longest))
     stream = io.BytesIO()
     image.save(stream, format="WEBP", quality=90)
     return stream.getvalue()
+
+
+def part_of(picture: bytes, part: tuple[int, int, int, int]) -> bytes:
+    """What shows (left, top, right, bottom) in thousandths of a PNG, WebP or JPEG of ours, as WebP."""
+    image = Image.open(io.BytesIO(picture))
+    left, top, right, bottom = part
+    width, height = image.size
+    box = width * left // 1000, height * top // 1000, -(-width * right // 1000), -(-height * bottom // 1000)
+    return webp_of(np.asarray(image.convert("RGB").crop(box)))
 
 
 def address_of(picture: bytes) -> str | None:

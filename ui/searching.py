@@ -9,13 +9,14 @@ from radsearch.errors import EmbeddingError, RadSearchError, UnreadableImageErro
 from radsearch.index import IndexCard
 from radsearch.models import models_of
 from radsearch.privacy import load_pseudonymizer
-from radsearch.search import Embedders, QueryFile, Ranking, Searcher, Wanted
+from radsearch.search import Embedders, Part, QueryFile, Ranking, Searcher, Wanted, is_id
 from radsearch.settings import Settings
 from radsearch.study import Facts, Hit
 from ui.filters import where_of
 from ui.lease import Lease
+from ui.originals import Originals
 from ui.pictures import webp_of
-from ui.state import State
+from ui.state import State, sole_query
 
 MOST_FILES = 8
 LARGEST_MEGABYTES = 200
@@ -37,6 +38,7 @@ class Surroundings:
     settings: Settings
     lease: Lease
     embedders: Embedders
+    originals: Originals
 
 
 def read_upload(content: bytes | memoryview, settings: Settings) -> Upload:
@@ -79,20 +81,37 @@ def find(state: State, uploads: Sequence[Upload], card: IndexCard, around: Surro
     """
     by_text = not (uploads or state.ids or state.liked)
     models = state.models or _usual_models(card, around.settings)
-    for name in models if uploads or by_text else ():
+    files, ids = _files_of(state, uploads, around)
+    for name in models if files or by_text else ():
         if name in card.models:
-            _make_ready(name, uploads, card, around)
+            _make_ready(name, files, card, around)
     ranking = Ranking(fusion=state.fusion, group=state.group)
     wanted = Wanted(state.shown, where_of(state), models, allow_same_patient=state.same_patient, ranking=ranking)
     with around.lease.index() as index:
-        if uploads:
-            index.admit((), uploads[0].file.pseudonymizer.check)
+        if files:
+            index.admit((), files[0].pseudonymizer.check)
         searcher = Searcher(index, around.settings, embedders=around.embedders)
         if by_text:  # there are no examples to go away from: what is disliked is left out
             where = replace(wanted.where, without_ids=state.disliked)
             return searcher.by_finding(state.text, replace(wanted, where=where))
-        files = [upload.file for upload in uploads]
-        return searcher.by_files(files, wanted, liked=(*state.ids, *state.liked), disliked=state.disliked)
+        return searcher.by_files(files, wanted, liked=(*ids, *state.liked), disliked=state.disliked)
+
+
+def _files_of(state: State, uploads: Sequence[Upload], around: Surroundings) -> tuple[list[QueryFile], tuple[str, ...]]:
+    """Files and indexed images to search by; an image that is searched by a part of becomes its file."""
+    files, ids = [upload.file for upload in uploads], state.ids
+    if state.part is None:
+        return files, ids
+    if not sole_query(state, uploads):
+        raise RadSearchError("A part is that of one image; take the others out, or search by all of it.")
+    if ids:
+        with around.lease.index() as index:
+            points = index.retrieve([point for point in ids if is_id(point)])
+        if not points:
+            raise RadSearchError("No image of that id is in the index.")
+        files = [around.originals.query_file(points[0])]
+    left, top, right, bottom = (edge / 1000 for edge in state.part)
+    return [files[0].cut(Part(left, top, right, bottom))], ()
 
 
 def speaking_models(card: IndexCard, settings: Settings) -> list[str]:
@@ -106,15 +125,15 @@ def _usual_models(card: IndexCard, settings: Settings) -> tuple[str, ...]:
     return held if len(held) == 1 else (settings.model,)
 
 
-def _make_ready(name: str, uploads: Sequence[Upload], card: IndexCard, around: Surroundings) -> None:
+def _make_ready(name: str, files: Sequence[QueryFile], card: IndexCard, around: Surroundings) -> None:
     """Nobody else is to wait for the index while a model is loaded. A file that is indexed needs none."""
     held = card.models[name]
-    for upload in uploads:
+    for file in files:
         with around.lease.index() as index:
-            indexed = index.having("content", [upload.file.identity.content])
+            indexed = file.part is None and index.having("content", [file.identity.content])
         if not indexed:
-            upload.file.embed(held, around.embedders)
-    if not uploads:
+            file.embed(held, around.embedders)
+    if not files:
         rows = models_of(around.settings.settings_folder)
         if name in rows and not rows[name].text:
             speaking = ", ".join(speaking_models(card, around.settings)) or "none of this index's"

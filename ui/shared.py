@@ -8,6 +8,7 @@ from radsearch.search import Embedders
 from radsearch.settings import Settings, load_settings
 from ui.filters import Overview, overview_of
 from ui.lease import Lease
+from ui.originals import Originals
 from ui.saved import Collections
 from ui.searching import Surroundings
 from ui.state import FILTER_FIELDS, State
@@ -19,7 +20,7 @@ def around() -> Surroundings:
     """Settings, index and models; the models are loaded when a search first needs them."""
     settings = load_settings()
     key = tuple(map(str, astuple(settings)))
-    return Surroundings(settings, _lease(settings, key), _embedders(settings, key))
+    return Surroundings(settings, _lease(settings, key), _embedders(settings, key), _originals(settings, key))
 
 
 def collections() -> Collections:
@@ -41,6 +42,11 @@ def _lease(_settings: Settings, key: tuple[str, ...]) -> Lease:  # noqa: ARG001 
 @st.cache_resource(show_spinner=False)
 def _embedders(_settings: Settings, key: tuple[str, ...]) -> Embedders:  # noqa: ARG001
     return Embedders(_settings)
+
+
+@st.cache_resource(show_spinner=False)
+def _originals(_settings: Settings, key: tuple[str, ...]) -> Originals:  # noqa: ARG001
+    return Originals(_settings)
 
 
 @st.cache_data(ttl=_COUNTS_SECONDS, max_entries=200, show_spinner=False)

@@ -29,7 +29,8 @@ class State:
     """A search, but for uploaded files.
 
     ids: indexed images to search by; liked, disliked: judgements of hits. text: words to search by where there is no
-    image. shown: so many hits at most. A model, a filter: as in `Wanted` and `SearchFilter`.
+    image. part: (left, top, right, bottom) of the only image that is searched by, in thousandths of its picture.
+    shown: so many hits at most. A model, a filter: as in `Wanted` and `SearchFilter`.
     """
 
     ids: tuple[str, ...] = ()
@@ -48,6 +49,7 @@ class State:
     sex: tuple[str, ...] = ()
     age: Span | None = None
     year: Span | None = None
+    part: tuple[int, int, int, int] | None = None
     same_patient: bool = False
     group: Group | None = None
     shown: int = LOT
@@ -58,7 +60,7 @@ class State:
 
     def similar_to(self, point: str) -> "State":
         """A new search by one indexed image, under the same filter."""
-        return replace(self, ids=(point,), liked=(), disliked=(), text="", shown=LOT)
+        return replace(self.unasked(), ids=(point,))
 
     def judged(self, point: str, *, liked: bool) -> "State":
         """The search with a hit liked or disliked; to judge it so once more takes the judgement back."""
@@ -69,12 +71,17 @@ class State:
 
     def unasked(self) -> "State":
         """The filter alone, with nothing to search by."""
-        return replace(self, ids=(), liked=(), disliked=(), text="", shown=LOT)
+        return replace(self, ids=(), liked=(), disliked=(), text="", part=None, shown=LOT)
 
     def unfiltered(self) -> "State":
         """The same search everywhere."""
         blank = State()
         return self.having(**{name: getattr(blank, name) for name in FILTER_FIELDS}, shown=LOT)
+
+
+def sole_query(state: State, uploads: Sequence[object]) -> bool:
+    """Whether one image alone is searched by, so that a part of it can be meant."""
+    return len(uploads) + len(state.ids) == 1
 
 
 def without(values: Sequence[str], value: str) -> tuple[str, ...]:
@@ -90,6 +97,8 @@ def query_of(state: State) -> dict[str, list[str]]:
         query["text"] = [state.text]
     if state.fusion != "rank":
         query["fusion"] = [state.fusion]
+    if state.part:
+        query["part"] = ["-".join(map(str, state.part))]
     if state.same_patient:
         query["same-patient"] = ["1"]
     if state.group:
@@ -111,6 +120,7 @@ def state_of(query: Mapping[str, Sequence[str]]) -> State:
         **fields,
         text=_first(query, "text")[:_LONGEST_TEXT],
         fusion="score" if fusion == "score" else "rank",
+        part=_part_of(_first(query, "part")),
         same_patient=_first(query, "same-patient") == "1",
         group=cast("Group", group) if group in ("patient", "study", "series") else None,
         shown=min(max(int(shown), LOT), MOST_SHOWN) if shown.isdecimal() else LOT,
@@ -120,6 +130,14 @@ def state_of(query: Mapping[str, Sequence[str]]) -> State:
 def _first(query: Mapping[str, Sequence[str]], name: str) -> str:
     values = query.get(name, ())
     return values[0] if values else ""
+
+
+def _part_of(text: str) -> tuple[int, int, int, int] | None:
+    edges = [int(edge) for edge in text.split("-") if edge.isdecimal() and len(edge) < 5]  # noqa: PLR2004
+    if len(edges) != 4 or not (0 <= edges[0] < edges[2] <= 1000 and 0 <= edges[1] < edges[3] <= 1000):  # noqa: PLR2004
+        return None
+    left, top, right, bottom = edges
+    return left, top, right, bottom
 
 
 def _span_text(span: Span) -> str:

@@ -15,7 +15,7 @@ from radsearch.reading.choice import ALL_FRAMES, FrameChoice, choice_of
 from radsearch.reading.isolation import renew_time_limit
 from radsearch.study import FileIdentity, StudyImage
 
-__all__ = ["ALL_FRAMES", "FrameChoice", "choice_of", "identify", "read"]
+__all__ = ["ALL_FRAMES", "FrameChoice", "choice_of", "identify", "read", "study_uid"]
 
 _HEAD_BYTES = 540
 _DICOM_MARK = slice(128, 132)
@@ -69,6 +69,22 @@ def read(path: Path, pseudonymizer: Pseudonymizer, numbers: Sequence[int] | None
         from radsearch.reading import dicom
 
         yield from dicom.read(path, pseudonymizer, numbers)
+
+
+def study_uid(path: Path) -> str | None:
+    """The Study Instance UID of a DICOM file, for a link to its viewer: it leads to the patient.
+
+    Returns:
+        None where the file is none of DICOM's, or has none.
+
+    Raises:
+        UnreadableImageError, OSError: as `identify`.
+    """
+    if _recognise(path) != "dicom":
+        return None
+    from radsearch.reading import dicom
+
+    return dicom.read_study_uid(path)
 
 
 def _recognise(path: Path) -> Literal["dicom", "nifti", "raster"]:

@@ -1,5 +1,6 @@
 """DICOM -> `StudyImage`s: the chosen frames of a file. With its neighbours the one user of pydicom."""
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +29,7 @@ _ALL_TAGS = tuple(
 _GREY_DIMENSIONS = 2
 _AS_THEY_ARE = ("MONOCHROME1", "MONOCHROME2", "RGB")
 _MOST_FRAMES = 100_000
+_UID = re.compile(r"[0-9.]{1,64}")
 _CINE_MODALITIES = frozenset(("US", "IVUS", "XA", "RF", "ES"))
 _VOLUME_CLASSES = frozenset((
     "1.2.840.10008.5.1.4.1.1.6.2",  # Enhanced US Volume
@@ -54,6 +56,13 @@ def read_identity(path: Path, choice: FrameChoice) -> tuple[str | None, int, tup
         header = opened.header
         frames = _frames_of(opened).count
         return text_of(header, "SOPInstanceUID") or None, frames, choice.of(frames, is_cine=_is_cine(header))
+
+
+def read_study_uid(path: Path) -> str | None:
+    """The Study Instance UID; None where there is none that is a UID (PS3.5 9.1). Raises UnreadableImageError."""
+    with open_dicom(path, ("StudyInstanceUID",)) as opened:
+        uid = text_of(opened.header, "StudyInstanceUID")
+    return uid if _UID.fullmatch(uid) else None
 
 
 def read(path: Path, pseudonymizer: Pseudonymizer, numbers: Sequence[int] | None) -> Iterator[StudyImage]:

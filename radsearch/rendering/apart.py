@@ -7,10 +7,10 @@ from typing import TypeVar
 
 from radsearch.errors import UnreadableImageError
 from radsearch.privacy import Pseudonymizer
-from radsearch.reading import FrameChoice, identify, read
+from radsearch.reading import FrameChoice, identify, read, study_uid
 from radsearch.reading.isolation import IsolatedPool, Limits, Refusal
 from radsearch.rendering import Rendered, render_with_steps
-from radsearch.study import Facts, FileIdentity
+from radsearch.study import Facts, FileIdentity, StudyImage
 
 _Identify = tuple[Path, str, FrameChoice]
 _Show = tuple[Path, int]
@@ -39,6 +39,16 @@ class ReaderApart:
     def show(self, path: Path, number: int) -> Shown:
         """One frame of a file (number from 1); raises as `identify`."""
         (answer,) = self._pool.begin(_show, [(path, number)]).results()
+        return _unless_refused(answer)
+
+    def read(self, path: Path, number: int) -> StudyImage:
+        """One frame of a file as it was read (number from 1); raises as `identify`."""
+        (answer,) = self._pool.begin(_read, [(path, number)]).results()
+        return _unless_refused(answer)
+
+    def study_uid(self, path: Path) -> str | None:
+        """As `reading.study_uid`; raises as `identify`."""
+        (answer,) = self._pool.begin(_study_uid, [path]).results()
         return _unless_refused(answer)
 
     def close(self) -> None:
@@ -71,9 +81,18 @@ def _identify(pseudonymizer: Pseudonymizer, asked: _Identify) -> FileIdentity | 
 
 
 def _show(pseudonymizer: Pseudonymizer, asked: _Show) -> Shown | Refusal:
+    image = _read(pseudonymizer, asked)
+    return Shown(render_with_steps(image), image.facts)
+
+
+def _read(pseudonymizer: Pseudonymizer, asked: _Show) -> StudyImage:
     path, number = asked
     (image,) = read(path, pseudonymizer, [number])
-    return Shown(render_with_steps(image), image.facts)
+    return image
+
+
+def _study_uid(_pseudonymizer: Pseudonymizer, path: Path) -> str | None:
+    return study_uid(path)
 
 
 def _unless_refused(answer: _Answer | Refusal) -> _Answer:

@@ -59,25 +59,26 @@ def _offsets(stored: Pixels, lowest: int) -> Pixels:
 def _counted(offsets: Pixels, numbers: Values, grey: Greyscale, dtype: np.dtype[np.generic]) -> _Distribution:
     counts = np.bincount(offsets.ravel(), minlength=numbers.size)
     shown = counts.copy()
-    shown[_is_padding(numbers, grey)] = 0
+    shown[is_padding(numbers, grey)] = 0
     return _distribution(numbers, shown if shown.any() else counts, grey, whole_byte=dtype.kind == "u")
 
 
 def _sorted(stored: Values, grey: Greyscale) -> _Distribution:
     finite = stored[np.isfinite(stored)]
-    shown = finite[~_is_padding(finite, grey)]
+    shown = finite[~is_padding(finite, grey)]
     values = shown if shown.size else finite
     return _distribution(values, np.ones(values.size, dtype=np.int64), grey, whole_byte=False)
 
 
 def _distribution(stored: Values, counts: NDArray[np.int64], grey: Greyscale, *, whole_byte: bool) -> _Distribution:
     present = counts > 0
-    values = _apply_modality(stored[present], grey)
+    values = to_modality_units(stored[present], grey)
     order = np.argsort(values, kind="stable")
     return _Distribution(values[order], counts[present][order], whole_byte)
 
 
-def _is_padding(stored: Values, grey: Greyscale) -> NDArray[np.bool_]:
+def is_padding(stored: Pixels, grey: Greyscale) -> NDArray[np.bool_]:
+    """Which stored values stand for no picture."""
     if grey.padding is None:
         return np.zeros(stored.shape, dtype=bool)
     low, high = grey.padding
@@ -86,19 +87,19 @@ def _is_padding(stored: Values, grey: Greyscale) -> NDArray[np.bool_]:
 
 def _show(stored: Values, grey: Greyscale, distribution: Callable[[], _Distribution], steps: list[str]) -> Picture:
     """Stored values -> 8 bits. Padding is black whatever the polarity: it is no part of the picture (C.7.5.1.1.2)."""
-    values = _apply_modality(stored, grey, steps)
+    values = to_modality_units(stored, grey, steps)
     fraction = _apply_voi(values, grey, distribution, steps)
     if grey.inverted:
         fraction = 1.0 - fraction
         steps.append("inverted: the lowest value is white (MONOCHROME1, or Presentation LUT Shape INVERSE)")
     shown = np.floor(np.clip(np.nan_to_num(fraction), 0.0, 1.0) * _WHITE + 0.5).astype(np.uint8)
     if grey.padding is not None:
-        shown[_is_padding(stored, grey)] = 0
+        shown[is_padding(stored, grey)] = 0
         steps.append(f"padding: stored values {grey.padding[0]} to {grey.padding[1]} are black")
     return shown
 
 
-def _apply_modality(stored: Values, grey: Greyscale, steps: list[str] | None = None) -> Values:
+def to_modality_units(stored: Values, grey: Greyscale, steps: list[str] | None = None) -> Values:
     """Stored values -> modality units (HU for CT); PS3.3 C.11.1."""
     if grey.modality_lut is not None:
         _tell(steps, f"modality LUT of {grey.modality_lut.values.size} entries")

@@ -18,12 +18,12 @@ from radsearch.index.schema import facts_of
 from radsearch.models import find_model, models_of
 from radsearch.privacy import Pseudonymizer
 from radsearch.search.embedders import Embedders
-from radsearch.search.files import QueryFile
+from radsearch.search.files import Part, QueryFile
 from radsearch.search.ranking import Ranking, ranked
 from radsearch.settings import Settings
 from radsearch.study import XR_CODES, Facts, Fingerprint, Hit, SearchFilter, Vectors
 
-__all__ = ["Embedders", "QueryFile", "Ranking", "Searcher", "Wanted", "is_id", "rocchio"]
+__all__ = ["Embedders", "Part", "QueryFile", "Ranking", "Searcher", "Wanted", "is_id", "rocchio"]
 
 if TYPE_CHECKING:
     from radsearch.models.base import Embedder
@@ -127,7 +127,8 @@ class Searcher:
 
     def _query_of(self, file: QueryFile, models: Sequence[str]) -> _Query:
         same = self._index.having("content", [file.identity.content])
-        own = self._stored_vectors([point.id for point in same if point.payload.get("frame") == file.number], models)
+        itself = [point.id for point in same if point.payload.get("frame") == file.number]
+        own = self._stored_vectors(itself, models) if file.part is None else None
         known = [facts_of(point.payload) for point in same]
         if own is not None:
             return _Query(own, known, [point.id for point in same])

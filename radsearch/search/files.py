@@ -1,22 +1,39 @@
 """A file to search by: what it is, how it looks, and its vectors, each found out once."""
 
+import copy
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+
+import numpy as np
 
 from radsearch.errors import NothingToSearchError, no_such_frame
 from radsearch.privacy import Pseudonymizer
 from radsearch.reading import choice_of
 from radsearch.reading.isolation import limits_of
+from radsearch.rendering import Rendered
 from radsearch.rendering.apart import Shown, reader_apart
 from radsearch.search.embedders import Embedders
 from radsearch.settings import Settings
 from radsearch.study import FileIdentity, Fingerprint, Vectors
 
+_LEAST_SIDE = 8  # pixels
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A part of a picture, in shares of its width and height from 0 to 1, from the upper left corner."""
+
+    left: float
+    top: float
+    right: float
+    bottom: float
+
 
 class QueryFile:
     """Read when it is first asked for something, in a process apart; after `shown` the file itself is not needed.
 
-    vectors: of its picture, by the model's fingerprint.
+    vectors: of its picture, by the model's fingerprint. part: where it is cut out of a picture; None for all of it.
     """
 
     def __init__(
@@ -29,6 +46,8 @@ class QueryFile:
         self._reader = reader_apart(pseudonymizer, limits_of(settings))
         self.pseudonymizer = pseudonymizer
         self.vectors: dict[Fingerprint, Vectors] = {}
+        self.part: Part | None = None
+        self._cut: QueryFile | None = None  # the last one, so that its vectors are kept
 
     @cached_property
     def identity(self) -> FileIdentity:
@@ -48,6 +67,28 @@ class QueryFile:
     def shown(self) -> Shown:
         """The frame's picture and facts; raises as `identity`."""
         return self._reader.show(self._path, self.number)
+
+    def cut(self, part: Part) -> "QueryFile":
+        """The same, to search by a part of its picture only: what shows a finding, without all that surrounds it.
+
+        Raises:
+            NothingToSearchError: the part is smaller than 8 pixels in either direction.
+        """
+        if self._cut is not None and self._cut.part == part:
+            return self._cut
+        rendered = self.shown.rendered
+        rows, columns = rendered.picture.shape[:2]
+        left, right = (round(share * columns) for share in (part.left, part.right))
+        top, bottom = (round(share * rows) for share in (part.top, part.bottom))
+        if min(right - left, bottom - top) < _LEAST_SIDE:
+            raise NothingToSearchError(f"a part to search by is {_LEAST_SIDE} pixels wide and high at least")
+        step = f"cut to rows {top}-{bottom - 1}, columns {left}-{right - 1} of the picture: to search by that part"
+        picture = np.ascontiguousarray(rendered.picture[top:bottom, left:right])
+        other = copy.copy(self)
+        other.vectors, other.part = {}, part
+        other.__dict__["shown"] = replace(self.shown, rendered=Rendered(picture, (*rendered.steps, step)))
+        self._cut = other
+        return other
 
     def embed(self, held: Fingerprint, embedders: Embedders) -> None:
         """Have its vector by the model that an index holds vectors of, as that model is here."""

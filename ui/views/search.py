@@ -2,15 +2,16 @@
 
 import streamlit as st
 
-from radsearch.index import IndexCard
+from radsearch.index import IndexCard, Stored
 from radsearch.search import is_id
 from radsearch.study import Hit, SearchFilter
 from ui import session
-from ui.asking import ask, options, say_faults, show_query
+from ui.asking import ask, options, say_faults
 from ui.cards import Shown
 from ui.filters import Overview
 from ui.gallery import browse_actions, search_actions, show_grid
 from ui.keeping import choose_collection
+from ui.queried import show_query
 from ui.searching import Surroundings, asks_for_something, find
 from ui.shared import around, overview
 from ui.sidebar import show_filter
@@ -52,7 +53,7 @@ def _answer(state: State, counts: Overview, shared: Surroundings) -> None:
     """The query beside its hits."""
     known = _known(state, shared)
     with st.container(horizontal=True, wrap=False, gap="medium", key="answer"):
-        show_query(known)
+        show_query(known, shared)
         with st.container():
             options(counts.card)
             _show_hits(state, _hits(state, counts, shared))
@@ -85,15 +86,15 @@ def _more() -> None:
     session.change(state.having(shown=min(state.shown + LOT, MOST_SHOWN)))
 
 
-def _known(state: State, shared: Surroundings) -> dict[str, Shown]:
+def _known(state: State, shared: Surroundings) -> dict[str, Stored]:
     """The indexed images that are searched by, remembered while the query stays."""
     wanted = (*state.ids, *state.liked, *state.disliked)
-    kept: dict[str, Shown] = st.session_state.setdefault("known", {})
+    kept: dict[str, Stored] = st.session_state.setdefault("known", {})
     missing = [point for point in wanted if point not in kept]
     if missing:
         with shared.lease.index() as index:
             found = index.retrieve([point for point in missing if is_id(point)])
-        kept |= {point.id: Shown.of_point(point) for point in found}
+        kept |= {point.id: point for point in found}
     return kept
 
 

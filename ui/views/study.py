@@ -4,15 +4,17 @@ import uuid
 
 import streamlit as st
 
+from radsearch.errors import RadSearchError
 from radsearch.index import Index, Stored
 from radsearch.study import SearchFilter
 from ui import session
-from ui.cards import Shown, card_of, table_of
+from ui.cards import Shown, table_of
 from ui.gallery import add_button, go, open_button, show_grid
 from ui.keeping import choose_collection
+from ui.looking import look_at
 from ui.shared import around
 from ui.study_facts import in_order, rows_of
-from ui.telling import sentences
+from ui.telling import say, sentences
 
 _MOST_NEIGHBOURS = 60
 _LARGEST_SERIES = 2000
@@ -32,7 +34,7 @@ def draw() -> None:
         if point is None:
             st.error("No image of that id is in the index. It may have been taken out since the link was made.")
             return
-        _show(point)
+        _show(point, beside.get("series", []))
         _show_beside(beside)
 
 
@@ -55,20 +57,47 @@ def _read(index: Index, named: str) -> tuple[Stored | None, dict[str, list[Store
     return found[0], beside
 
 
-def _show(point: Stored) -> None:
-    image = Shown.of_point(point)
-    grid = st.grid(2, min_column_width=330, gap="medium")
-    with grid.cell():
-        st.html(card_of(image, kind="large"))
-    with grid.cell():
+def _show(point: Stored, series: list[Stored]) -> None:
+    columns = st.columns([3, 2], gap="medium")
+    with columns[0]:
+        look_at(point)
+    with columns[1]:
         with st.container(horizontal=True, vertical_alignment="center"):
             st.button("Find similar images", on_click=_similar, args=(point.id,), key="similar-large", type="primary")
-            add_button(image)
+            add_button(Shown.of_point(point))
+            _step(point, series)
+        _link(point)
         st.html(table_of(rows_of(point)))
-        st.caption(
-            "The index keeps no path and no identifier of the original, only pseudonyms: "
-            "the file itself and its place in the PACS cannot be opened from here."
-        )
+
+
+def _step(point: Stored, series: list[Stored]) -> None:
+    """To the image before and after it in its series."""
+    if not series:
+        return
+    ordered = in_order([*series, point])
+    place = next(number for number, one in enumerate(ordered) if one.id == point.id)
+    for name, icon, words, other in (
+        ("before", "chevron_left", "The one before in its series", place - 1),
+        ("after", "chevron_right", "The next one in its series", place + 1),
+    ):
+        inside = 0 <= other < len(ordered)
+        st.button(
+            "", icon=f":material/{icon}:", help=words, key=f"step-{name}", disabled=not inside,
+            on_click=_open, args=(ordered[other].id if inside else "",),
+        )  # fmt: skip
+    st.caption(f"{place + 1} of {len(ordered):,} in its series")
+
+
+def _link(point: Stored) -> None:
+    """To the study in the PACS viewer, where the settings name one and the original is known."""
+    try:
+        originals = around().originals
+        address = originals.viewer_of(point) if originals.are_known(point) else None
+    except RadSearchError as error:
+        say(str(error))
+        return
+    if address is not None:
+        st.link_button("Open its study in the PACS viewer", address, icon=":material/open_in_new:")
 
 
 def _show_beside(beside: dict[str, list[Stored]]) -> None:
@@ -82,6 +111,11 @@ def _show_beside(beside: dict[str, list[Stored]]) -> None:
         show_grid([Shown.of_point(one) for one in some], open_button, key=f"beside-{name}", width=130)
     if not any(beside.values()):
         st.caption("No other image of its series or study is in the index.")
+
+
+def _open(point: str) -> None:
+    kept = {name: st.query_params[name] for name in ("window",) if name in st.query_params}
+    go("study", image=point, **kept)
 
 
 def _similar(point: str) -> None:
