@@ -105,6 +105,10 @@ def load_settings(environment: Mapping[str, str] | None = None) -> Settings:
     settings = Settings(**values)  # type: ignore[arg-type]  # each variable is read as its field's type
     if settings.qdrant_seconds < 1:
         raise SettingsError("RADSEARCH_QDRANT_SECONDS is 1 or more")
+    if settings.viewer is not None and not (
+        settings.viewer.startswith(("https://", "http://")) and "{study}" in settings.viewer
+    ):
+        raise SettingsError("RADSEARCH_VIEWER is an http(s) address with {study} for the Study Instance UID")
     for variable, (field, read) in VARIABLES.items():
         if read in (int, float) and not 0 <= getattr(settings, field) < float("inf"):
             raise SettingsError(f"{variable} is 0 or more")

@@ -11,6 +11,7 @@ import pytest
 
 from ingest.inbox import Outcomes, Visit, hold
 from ingest.moving import move
+from radsearch.catalogue import Catalogue
 from radsearch.errors import IndexUnreachableError, RadSearchError, SettingsError
 
 QUIET = 60.0
@@ -24,6 +25,7 @@ class Clinic:
         self.inbox = folder / "inbox"
         self.inbox.mkdir()
         self.done = done
+        self.catalogue: Catalogue | None = None
         self.given: list[list[str]] = []
         self.outcomes: dict[str, tuple[str, str | None]] = {}
 
@@ -42,7 +44,7 @@ class Clinic:
     def look(
         self, now: float, quiet: float = QUIET, ingest: Callable[[frozenset[str]], Outcomes] | None = None
     ) -> Visit:
-        with hold(self.inbox, done=self.done) as inbox:
+        with hold(self.inbox, done=self.done, catalogue=self.catalogue) as inbox:
             assert inbox is not None
             return inbox.visit(quiet, ingest or self.ingest, clock=lambda: now)
 
@@ -165,6 +167,16 @@ def test_files_that_stay_are_taken_once_and_again_when_they_change(keeping: Clin
     keeping.look(2100.0)
     assert keeping.taken(2160.0) == ["1.dcm"]
     assert keeping.left() == ["1.dcm", "2.dcm"]
+
+
+def test_the_catalogue_follows_a_file_that_is_moved_away(clinic: Clinic, tmp_path: Path) -> None:
+    clinic.catalogue = Catalogue(tmp_path / "catalogue.sqlite")
+    clinic.catalogue.record([("one", clinic.send("s/1.dcm")), ("other", tmp_path / "elsewhere")])
+    clinic.look(0)
+    clinic.look(QUIET)
+    assert clinic.left() == []
+    assert clinic.catalogue.path_of("one") == tmp_path / "done" / "s" / "1.dcm"
+    assert clinic.catalogue.path_of("other") == tmp_path / "elsewhere"
 
 
 def test_refused_files_go_where_nobody_tries_them_again(clinic: Clinic) -> None:

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 
 from radsearch.errors import EmbeddingError, IndexBusyError, RadSearchError
 from radsearch.index import IndexCard, IndexedImage, open_index
@@ -27,17 +28,20 @@ from ui.escaping import as_cell, as_html, as_markdown
 from ui.exporting import MANIFEST_COLUMNS, archive_of, manifest_of
 from ui.filters import options_of, overview_of, where_of, with_count
 from ui.lease import Lease
-from ui.pictures import address_of, webp_of
+from ui.originals import Originals
+from ui.pictures import address_of, part_of, webp_of
 from ui.saved import MOST_IMAGES, Collections
 from ui.searching import Surroundings, asks_for_something, find
-from ui.state import LOT, MOST_SHOWN, State, query_of, state_of
+from ui.state import LOT, MOST_SHOWN, State, query_of, sole_query, state_of
+from ui.windows import CT_WINDOWS, text_of, window_of
 
 WORDS = st.lists(st.text(min_size=1, max_size=8), max_size=4, unique=True).map(tuple)
 YEARS = st.none() | st.integers(0, 9999)
 SPANS = st.builds(Span, YEARS, YEARS).map(lambda span: None if span == Span() else span)
+PARTS = st.none() | st.tuples(st.integers(0, 499), st.integers(0, 499), st.integers(500, 1000), st.integers(500, 1000))
 STATES = st.builds(
     State, WORDS, WORDS, WORDS, st.text(max_size=20), WORDS, st.sampled_from(["rank", "score"]), WORDS, WORDS,
-    WORDS, WORDS, WORDS, WORDS, WORDS, WORDS, SPANS, SPANS, st.booleans(),
+    WORDS, WORDS, WORDS, WORDS, WORDS, WORDS, SPANS, SPANS, PARTS, st.booleans(),
     st.sampled_from([None, "patient", "study", "series"]),
     st.integers(LOT, MOST_SHOWN),
 )  # fmt: skip
@@ -231,7 +235,7 @@ def test_the_index_is_open_between_two_clicks_and_let_go_of_soon_after(filled: S
 
 
 def test_words_are_refused_before_a_model_that_cannot_read_them_is_loaded(filled: Settings) -> None:
-    around = Surroundings(filled, Lease(filled), Embedders(filled))
+    around = Surroundings(filled, Lease(filled), Embedders(filled), Originals(filled))
     card = IndexCard(models={MODEL.model: MODEL})
     with pytest.raises(EmbeddingError, match="cannot read text"):
         find(State(text="pneumonia"), [], card, around)
@@ -259,3 +263,46 @@ def test_an_ingest_gets_in_while_the_page_is_asked_without_a_pause(filled: Setti
         stop.set()
         for visitor in visitors:
             visitor.join()
+
+
+@pytest.mark.parametrize(
+    "text", ["", "1-2-3", "0-0-0-10", "5-5-2-9", "0-0-1001-10", "a-b-c-d", "1-2-3-4-5", "0-0-99999-5"]
+)
+def test_what_is_no_part_of_a_picture_is_passed_over(text: str) -> None:
+    assert state_of({"part": [text]}).part is None
+
+
+def test_a_part_goes_with_its_image() -> None:
+    state = State(ids=("a",), part=(1, 2, 3, 4))
+    assert state.similar_to("b").part is None
+    assert state.unasked().part is None
+    assert state.judged("b", liked=True).part == (1, 2, 3, 4)
+    assert sole_query(state, [])
+    assert not sole_query(state, [object()])
+
+
+def test_a_part_of_two_images_is_a_sentence(filled: Settings) -> None:
+    around = Surroundings(filled, Lease(filled), Embedders(filled), Originals(filled))
+    with around.lease.index() as index:
+        card = index.card
+    with pytest.raises(RadSearchError, match="one image"):
+        find(State(ids=("a", "b"), part=(0, 0, 9, 9)), [], card, around)
+
+
+def test_a_part_is_cut_out_of_a_picture() -> None:
+    picture = np.zeros((100, 200), np.uint8)
+    picture[50:, 100:] = 255
+    whole = webp_of(picture)
+    cut = np.asarray(Image.open(io.BytesIO(part_of(whole, (500, 500, 1000, 1000)))))
+    assert cut.shape[:2] == (50, 100)
+    assert cut[5:, 5:].min() > 240
+
+
+@pytest.mark.parametrize("text", ["", "1", "1,2,3", "nan,5", "40,0", "40,-3", "inf,2", "a,b", "1e7,3"])
+def test_what_is_no_window_is_passed_over(text: str) -> None:
+    assert window_of(text) is None
+
+
+@pytest.mark.parametrize("window", [*CT_WINDOWS.values(), (0.25, 0.125)])
+def test_a_window_survives_its_address(window: tuple[float, float]) -> None:
+    assert window_of(text_of(window)) == window

@@ -1,5 +1,6 @@
 """The pipeline: what becomes of every file, and of what the index held of it before."""
 
+import json
 import shutil
 import threading
 import time
@@ -19,6 +20,7 @@ from ingest import pipeline
 from ingest.pipeline import Ingestion, ingest_all
 from ingest.report import Summary, summarise
 from ingest.sources import Archive
+from radsearch.catalogue import Catalogue
 from radsearch.errors import DiskFullError, IndexMismatchError, ModelUnavailableError, UnreadableImageError
 from radsearch.index import Index, IndexedImage, Stored, open_index
 from radsearch.index.server import open_collection
@@ -801,3 +803,17 @@ def test_a_hit_names_the_thumbnail(room: Room, write_png: Callable[..., Path]) -
     stored = room.only_point()
     (hit,) = room.index("tiny").nearest({"tiny": np.asarray(stored.vectors["tiny"], np.float32)}, SearchFilter(), 3)
     assert hit.thumbnail == stored.payload["thumbnail"]
+
+
+def test_the_catalogue_learns_where_each_file_is_also_of_an_index_that_was_made_without_one(
+    mixed: Room, tmp_path: Path
+) -> None:
+    mixed.ingest()
+    mixed.settings = replace(mixed.settings, catalogue=tmp_path / "catalogue.sqlite")
+    _, files = mixed.ingest()
+    assert {outcome for outcome, _ in files.values()} == {"unchanged", "skipped", "refused"}
+    catalogue = Catalogue(tmp_path / "catalogue.sqlite")
+    found = {catalogue.path_of(point.payload["instance"]) for point in mixed.points().values()}
+    assert found == {mixed.archive / file for file, (outcome, _) in files.items() if outcome == "unchanged"}
+    held = json.dumps([point.payload for point in mixed.points().values()])
+    assert str(mixed.archive) not in held

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from inline_pool import InlinePool
+from PIL import Image
 from qdrant_client import QdrantClient
 from tiny_models import add_tiny_model, expected_vector, half
 
@@ -27,7 +28,7 @@ from radsearch.models import built_in_models, find_model, fingerprint_of
 from radsearch.models.base import Embedder
 from radsearch.models.weights import find_weights
 from radsearch.privacy import Pseudonymizer
-from radsearch.search import Searcher, Wanted, rocchio
+from radsearch.search import Part, QueryFile, Searcher, Wanted, rocchio
 from radsearch.settings import Settings
 from radsearch.study import SearchFilter
 
@@ -426,3 +427,29 @@ def test_a_file_that_is_no_picture_is_an_error(library: Library, tmp_path: Path)
 def test_a_search_by_file_needs_the_secret(library: Library) -> None:
     with pytest.raises(NothingToSearchError, match="secret"):
         Searcher(library.open(), library.settings).by_image(library.path("bob"), ALL)
+
+
+def test_a_part_of_a_picture_is_a_query_of_its_own_without_the_picture_and_its_patient(library: Library) -> None:
+    """Also where the file is indexed: its stored vector is that of all of it."""
+    big = np.zeros((16, 32), np.uint8)
+    big[4:12, 8:16] = square_of("dot")
+    path = library.folder.parent / "big.png"
+    Image.fromarray(big).save(path)
+    file = QueryFile(path, library.settings, library.pseudonymizer)
+    part = file.cut(Part(0.25, 0.25, 0.5, 0.75))
+    hits = library.searcher.by_files([part], ALL)
+    assert library.names(hits)[0] == "dot"
+    assert hits[0].score == pytest.approx(1.0, abs=1e-5)
+    assert file.cut(Part(0.25, 0.25, 0.5, 0.75)) is part
+
+    indexed = QueryFile(library.path("ann-1"), library.settings, library.pseudonymizer)
+    library.settings = replace(library.settings)
+    names = library.names(library.searcher.by_files([indexed.cut(Part(0, 0, 1, 1))], ALL))
+    assert not {"ann-1", "ann-2"} & set(names)
+    assert names == library.ranked(library.vector("ann-1"), "ann-1", "ann-2")
+
+
+def test_a_part_that_is_hardly_there_is_an_error(library: Library) -> None:
+    file = QueryFile(library.path("ann-1"), library.settings, library.pseudonymizer)
+    with pytest.raises(NothingToSearchError, match="8 pixels"):
+        file.cut(Part(0, 0, 0.5, 1))

@@ -60,8 +60,9 @@ def test_every_field_has_one_variable():
 @pytest.mark.parametrize("variable", VARIABLES)
 def test_every_variable_changes_its_field(variable):
     name, _ = VARIABLES[variable]
-    changed = load_settings({variable: "777"})
-    assert str(getattr(changed, name)) in {"777", "777.0"}
+    text = "https://pacs/{study}" if variable == "RADSEARCH_VIEWER" else "777"
+    changed = load_settings({variable: text})
+    assert str(getattr(changed, name)) in {text, "777.0"}
     assert getattr(changed, name) != getattr(Settings(), name)
 
 
@@ -170,3 +171,10 @@ def test_the_usable_cores_are_those_this_process_may_use():
 @pytest.mark.parametrize("variable", VARIABLES)
 def test_every_setting_is_mentioned_in_the_readme(variable):
     assert re.search(rf"\b{variable}\b", README.read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize("address", ["javascript:alert(1)//{study}", "https://pacs/viewer", "{study}"])
+def test_a_viewer_is_an_address_with_a_place_for_the_study(address: str) -> None:
+    with pytest.raises(SettingsError, match="RADSEARCH_VIEWER"):
+        load_settings({"RADSEARCH_VIEWER": address})
+    assert load_settings({"RADSEARCH_VIEWER": "https://pacs/v?s={study}"}).viewer == "https://pacs/v?s={study}"
