@@ -20,7 +20,7 @@ import pytest
 from PIL import Image
 
 if TYPE_CHECKING:
-    from playwright.sync_api import LocatorAssertions, Page
+    from playwright.sync_api import Locator, LocatorAssertions, Page
 
 CHROMIUM = Path("/usr/bin/chromium")
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
@@ -59,12 +59,13 @@ def archive(tmp_path: Path, write_dicom: Callable[..., Path]) -> Path:
 def address(archive: Path, tmp_path: Path) -> Iterator[str]:
     index, manifest = str(tmp_path / "index"), str(archive / "manifest.csv")
     ingest = [sys.executable, "-m", "ingest", str(archive), "--manifest", manifest, "--index", index]
-    subprocess.run(ingest, cwd=ROOT, check=True, capture_output=True)
+    surroundings = {**os.environ, "RADSEARCH_INDEX": index, "RADSEARCH_CATALOGUE": str(tmp_path / "catalogue.sqlite")}
+    subprocess.run(ingest, cwd=ROOT, check=True, capture_output=True, env=surroundings)
     with socket.socket() as free:
         free.bind(("localhost", 0))
         port = free.getsockname()[1]
     command = [sys.executable, "-m", "ui", "--port", str(port)]
-    with subprocess.Popen(command, cwd=ROOT, env={**os.environ, "RADSEARCH_INDEX": index}) as server:
+    with subprocess.Popen(command, cwd=ROOT, env=surroundings) as server:
         try:
             _wait_for(f"http://localhost:{port}/_stcore/health")
             yield f"http://localhost:{port}"
@@ -139,7 +140,7 @@ def test_from_an_upload_to_an_exported_collection(page: "Page", address: str, ar
     press(page, "add-")
     expect(page.locator("[data-testid=stToast]").first).to_contain_text("Added to Collection 1")
     press(page, "open-")
-    expect(page.locator(".rs-large")).to_be_visible()
+    expect(page.locator(".view img")).to_be_visible()
     page.goto(link)
     cards(page, "hits").to_have_count(14)
     page.goto(f"{address}/collections")
@@ -149,6 +150,42 @@ def test_from_an_upload_to_an_exported_collection(page: "Page", address: str, ar
     with zipfile.ZipFile(io.BytesIO(Path(taken.value.path()).read_bytes())) as taken_away:
         rows = list(csv.DictReader(io.StringIO(taken_away.read("manifest.csv").decode("utf-8"))))
     assert [row["modality"] in ("CT", "US") for row in rows] == [True]
+
+
+def drag(page: "Page", box: "Locator", start: tuple[float, float], end: tuple[float, float]) -> None:
+    """From one place to another, in shares of the box."""
+    edges = box.bounding_box()
+    assert edges is not None
+    for place, (across, down) in enumerate((start, end)):
+        page.mouse.move(edges["x"] + across * edges["width"], edges["y"] + down * edges["height"], steps=5)
+        (page.mouse.up if place else page.mouse.down)()
+
+
+def test_the_window_is_dragged_and_a_part_is_searched_by(page: "Page", address: str) -> None:
+    from playwright.sync_api import expect
+
+    page.goto(f"{address}/browse?modality=CT")
+    cards(page, "images").to_have_count(11)
+    press(page, "open-")
+    picture = page.locator(".view img")
+    expect(picture).to_be_visible()
+    before = picture.get_attribute("src")
+    drag(page, page.locator(".view"), (0.5, 0.5), (0.7, 0.4))
+    expect(page).to_have_url(re.compile("window="))
+    expect(picture).not_to_have_attribute("src", before or "")
+    page.locator(".view").press("+")
+    expect(page.locator(".told")).to_contain_text("1.3 x")
+
+    press(page, "similar-large")
+    cards(page, "hits").to_have_count(10)
+    press(page, "part")
+    view = page.get_by_role("dialog").locator(".view")
+    expect(view.locator("img")).to_be_visible()
+    drag(page, view, (0.45, 0.3), (0.6, 0.8))
+    press(page, "part-search")
+    expect(page).to_have_url(re.compile("part="))
+    expect(page.locator(".st-key-query")).to_contain_text("part of the query")
+    cards(page, "hits").to_have_count(10)
 
 
 def test_a_bar_filters_what_is_browsed_and_a_zip_is_answered_with_a_sentence(page: "Page", address: str) -> None:
