@@ -1,7 +1,7 @@
-"""The index as all sessions of the page share it: open while they ask, and let go of soon after.
+"""The index as all sessions of the page share it: open until another process wants it, or nobody has asked for long.
 
-One process at a time may have an embedded index, and opening it takes a second where it is large. So it stays open
-between two clicks, but never so long that an ingest which waits for it gives up.
+One process at a time may have an embedded index, and opening it takes a second where it is large. So it stays open, and
+whoever else wants it is let in as soon as the questions that are being answered are.
 """
 
 import threading
@@ -13,8 +13,8 @@ from radsearch.errors import DamagedIndexError, IndexBusyError, IndexUnreachable
 from radsearch.index import Index, open_index
 from radsearch.settings import Settings
 
-_IDLE_SECONDS = 1.5
-_LONGEST_SECONDS = 4.0  # under the ten that an ingest waits
+_LOOK_SECONDS = 0.3  # between two looks at who waits
+_IDLE_SECONDS = 600.0
 _GAP_SECONDS = 0.6  # who waits asks every 0.2 s
 _SERVER_SECONDS = 60.0  # a server's index is everybody's; its card is to be read anew now and then
 _BUSY_SECONDS = 2.0
@@ -27,15 +27,11 @@ class Lease:
     def __init__(self, settings: Settings) -> None:
         """Nothing is opened yet."""
         self._settings = settings
-        self._idle, self._longest, self._gap = (
-            (_SERVER_SECONDS, _SERVER_SECONDS, 0.0)
-            if settings.on_server
-            else (_IDLE_SECONDS, _LONGEST_SECONDS, _GAP_SECONDS)
-        )
         self._turn = threading.Condition()
         self._index: Index | None = None
         self._users = 0
-        self._since = self._used = self._closed = 0.0
+        self._due = False  # to be closed when its users are done
+        self._since = self._used = self._free_until = self._gap = 0.0
         self._refusal: tuple[float, IndexBusyError] | None = None
 
     @contextmanager
@@ -45,7 +41,7 @@ class Lease:
         try:
             yield index
         except _BROKEN:
-            self._since = 0.0  # so that it is opened anew
+            self._due = True  # so that it is opened anew
             raise
         finally:
             with self._turn:
@@ -56,10 +52,9 @@ class Lease:
 
     def _taken(self) -> Index:
         with self._turn:
-            while self._users and self._overdue():
+            while self._users and self._due:
                 self._turn.wait()
-            if self._index is not None and self._overdue():
-                self._close()
+            self._close_if_due()
             if self._index is None:
                 self._index = self._opened()
             self._users += 1
@@ -68,45 +63,38 @@ class Lease:
     def _opened(self) -> Index:
         if self._refusal and time.monotonic() - self._refusal[0] < _BUSY_SECONDS:
             raise self._refusal[1]
-        time.sleep(max(0.0, self._closed + self._gap - time.monotonic()) if self._was_long else 0.0)
+        time.sleep(max(0.0, self._free_until - time.monotonic()))
         try:
             index = open_index(self._settings)
         except IndexBusyError as error:
             self._refusal = (time.monotonic(), error)
             raise
-        self._since = time.monotonic()
-        self._watch(self._idle)
+        self._since = self._used = time.monotonic()
+        self._due = False
+        threading.Thread(target=self._look_after, args=(index,), daemon=True).start()
         return index
 
-    def _overdue(self) -> bool:
-        return time.monotonic() - self._since > self._longest
-
-    @property
-    def _was_long(self) -> bool:
-        return self._closed - self._since > self._longest
+    def _look_after(self, index: Index) -> None:
+        """Close it as soon as somebody else waits for it; ends with it."""
+        while True:
+            time.sleep(_LOOK_SECONDS)
+            wanted = index.is_wanted()
+            with self._turn:
+                if self._index is not index:
+                    return
+                now = time.monotonic()
+                idle = not self._users and now - self._used > _IDLE_SECONDS
+                old = self._settings.on_server and now - self._since > _SERVER_SECONDS
+                self._gap = max(self._gap, _GAP_SECONDS * wanted)
+                self._due |= wanted or idle or old
+                self._close_if_due()
 
     def _close_if_due(self) -> None:
-        if self._index is None or self._users:
+        if self._index is None or self._users or not self._due:
             return
-        left = self._used + self._idle - time.monotonic()
-        if left <= 0 or self._overdue():
-            self._close()
-
-    def _watch(self, seconds: float) -> None:
-        timer = threading.Timer(seconds, self._look)
-        timer.daemon = True
-        timer.start()
-
-    def _look(self) -> None:
-        with self._turn:
-            self._close_if_due()
-            if self._index is not None:
-                self._watch(max(0.1, self._used + self._idle - time.monotonic()) if not self._users else self._idle)
-
-    def _close(self) -> None:
-        index, self._index = self._index, None
-        if index is not None:
-            try:
-                index.close()
-            finally:
-                self._closed = time.monotonic()
+        index, self._index, self._due = self._index, None, False
+        try:
+            index.close()
+        finally:
+            self._free_until = time.monotonic() + self._gap
+            self._gap = 0.0

@@ -287,6 +287,10 @@ class Index(ABC):
     def finish(self) -> None:
         """After a run of writes: build what makes search fast, and bring all to disk."""
 
+    def is_wanted(self) -> bool:
+        """Whether another process waits for this one to close it. Nobody has to wait for a server."""
+        return False
+
     @abstractmethod
     def close(self) -> None:
         """Let go of the index."""

@@ -285,6 +285,9 @@ class EmbeddedIndex(Index):
             shard.optimize()
             shard.flush()
 
+    def is_wanted(self) -> bool:
+        return self._held.is_wanted()
+
     def close(self) -> None:
         self._held.close()
 

@@ -3,9 +3,9 @@
 One process at a time may have the engine open a folder: even an attempt that the engine then refuses clears away files
 of the one that has it, whose writes of minutes are lost with them. So there is a lock of ours before the engine's.
 
-Whoever wants to read leaves a mark and waits for the lock. Who writes lets go between two batches where there is such a
-mark, and takes the folder back as soon as it is free. Meanwhile no other writer gets in: over the whole of its run a
-writer keeps a second lock.
+Whoever wants the folder leaves a mark and waits for the lock. Who writes lets go between two batches where there is
+such a mark, and takes the folder back as soon as it is free. Meanwhile no other writer gets in: over the whole of its
+run a writer keeps a second lock. Who holds the folder for long to read looks for marks, too (`is_wanted`).
 """
 
 import contextlib
@@ -75,7 +75,7 @@ class Holding:
             undo.callback(self._unlock)
             if sole_writer:
                 self._writing.wait(deadline)
-            with _no_mark() if sole_writer else _mark(folder) as renew_mark:
+            with _mark(folder) as renew_mark:
                 self._shard, self.card = self._taken(deadline, renew_mark)
             undo.pop_all()
 
@@ -135,6 +135,10 @@ class Holding:
             with self._idle:
                 self._away = False
                 self._idle.notify_all()
+
+    def is_wanted(self) -> bool:
+        """Whether somebody waits for the folder."""
+        return _somebody_waits(self._folder)
 
     def close(self) -> None:
         """Bring all to the disk and let go of the folder."""
@@ -244,7 +248,7 @@ def _busy(folder: Path) -> IndexBusyError:
 
 @contextmanager
 def _mark(folder: Path) -> Iterator[Callable[[], None]]:
-    """Gives what makes and renews a mark that somebody waits to read."""
+    """Gives what makes and renews a mark that somebody waits for the folder."""
     mark = folder / f"{WAITING}{os.getpid()}-{threading.get_ident()}"
 
     def renew() -> None:
@@ -256,11 +260,6 @@ def _mark(folder: Path) -> Iterator[Callable[[], None]]:
     finally:
         with contextlib.suppress(OSError):
             mark.unlink(missing_ok=True)
-
-
-@contextmanager
-def _no_mark() -> Iterator[Callable[[], None]]:
-    yield lambda: None
 
 
 def _somebody_waits(folder: Path) -> bool:
