@@ -102,8 +102,13 @@ def page(address: str) -> Iterator["Page"]:
     assert asked <= {"localhost", "data"}
 
 
-def press(page: "Page", name: str, place: int = 0) -> None:
-    page.locator(f"[class*=st-key-{name}] button:visible").nth(place).click()
+def press(page: "Page", name: str) -> None:
+    page.locator(f"[class*=st-key-{name}] button:visible").first.click()
+
+
+def act(page: "Page", name: str, place: int = 0) -> None:
+    """Press the button of that name below an image."""
+    page.locator(f".rs-act-{name}:visible").nth(place).click()
 
 
 def cards(page: "Page", grid: str) -> "LocatorAssertions":
@@ -127,19 +132,19 @@ def test_from_an_upload_to_an_exported_collection(page: "Page", address: str, ar
     press(page, "clear-filter")
     cards(page, "hits").to_have_count(15)
 
-    press(page, "like-")
+    act(page, "like")
     cards(page, "hits").to_have_count(14)
-    press(page, "unlike-", 1)
+    act(page, "unlike", 1)
     cards(page, "hits").to_have_count(13)
-    press(page, "similar-")
+    act(page, "similar")
     cards(page, "query").to_have_count(1)
     cards(page, "hits").to_have_count(14)
     expect(page).to_have_url(re.compile(r"\?id=[-0-9a-f]+$"))
     link = page.url
 
-    press(page, "add-")
+    act(page, "add")
     expect(page.locator("[data-testid=stToast]").first).to_contain_text("Added to Collection 1")
-    press(page, "open-")
+    act(page, "open")
     expect(page.locator(".view img")).to_be_visible()
     page.goto(link)
     cards(page, "hits").to_have_count(14)
@@ -166,7 +171,7 @@ def test_the_window_is_dragged_and_a_part_is_searched_by(page: "Page", address: 
 
     page.goto(f"{address}/browse?modality=CT")
     cards(page, "images").to_have_count(11)
-    press(page, "open-")
+    act(page, "open")
     picture = page.locator(".view img")
     expect(picture).to_be_visible()
     before = picture.get_attribute("src")
@@ -178,7 +183,7 @@ def test_the_window_is_dragged_and_a_part_is_searched_by(page: "Page", address: 
 
     press(page, "similar-large")
     cards(page, "hits").to_have_count(10)
-    press(page, "part")
+    act(page, "part")
     view = page.get_by_role("dialog").locator(".view")
     expect(view.locator("img")).to_be_visible()
     drag(page, view, (0.45, 0.3), (0.6, 0.8))

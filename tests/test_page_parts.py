@@ -21,8 +21,9 @@ from radsearch.reading.manifest import KNOWN
 from radsearch.search import Embedders
 from radsearch.settings import Settings
 from radsearch.study import Facts, Fingerprint, Labels, SearchFilter, Span
-from ui import exporting
+from ui import cards, exporting
 from ui.cards import Shown, card_of, rest_of
+from ui.cards import table_of as facts_table
 from ui.charts import values_of
 from ui.escaping import as_cell, as_html, as_markdown
 from ui.exporting import MANIFEST_COLUMNS, archive_of, manifest_of
@@ -119,13 +120,28 @@ def test_counts_of_a_facet_are_under_all_other_facets(settings: Settings) -> Non
 @pytest.mark.parametrize(
     "words", ["<script>alert(1)</script>", '" onerror="alert(1)', "<img src=x onerror=alert(1)>", "a & b", "😀 'x'"]
 )
-def test_html_of_a_card_holds_no_markup_of_the_data(words: str) -> None:
-    facts = Facts(Labels(words, words, (words,)), dataset=words, view=words)
-    html = card_of(Shown("id", facts, head="1", score="0.5"))
-    plain = card_of(Shown("id", Facts(Labels("CT", "chest", ("x",)), dataset="d", view="v"), head="1", score="0.5"))
+def test_html_of_a_table_holds_no_markup_of_the_data(words: str) -> None:
+    html, plain = facts_table({"finding": words}), facts_table({"finding": "x"})
     assert html.count("<") == plain.count("<")
     assert html.count('"') == plain.count('"')
     assert as_html(words) in html
+
+
+@pytest.mark.parametrize("script", ["gallery.js", "viewer.js"])
+def test_the_pages_own_scripts_set_words_as_text_only(script: str) -> None:
+    text = (Path(cards.__file__).parent / script).read_text(encoding="utf-8")
+    for way in ("innerHTML", "outerHTML", "insertAdjacentHTML", "document.write", "eval(", "createContextualFragment"):
+        assert way not in text
+
+
+def test_a_card_says_what_is_known_and_nothing_of_what_is_not() -> None:
+    facts = Facts(Labels("CT", "chest", ("Mass", "Edema")), dataset="d", view="axial")
+    card = card_of(Shown("id", facts, head="1", score="0.5", kind="liked"))
+    assert (card["top"], card["score"], card["finding"]) == ("1 \u00b7 CT", "0.5", "Mass, Edema")
+    assert (card["rest"], card["spoken"]) == ("chest \u00b7 axial \u00b7 d", "CT chest Mass, Edema")
+    bare = card_of(Shown("id"))
+    assert (bare["top"], bare["finding"], bare["rest"]) == ("modality unknown", "no finding stated", "")
+    assert (bare["picture"], bare["modality"], bare["note"]) == (None, "?", None)
 
 
 def test_markdown_is_quoted() -> None:

@@ -106,7 +106,7 @@ def test_an_original_that_is_gone_leaves_its_thumbnail_and_a_sentence(page: AppT
     said = " ".join(one.value for one in page.error)
     assert "not where it was" in said
     assert "MRN" not in said
-    assert any("rs-small" in one.proto.body for one in page.get("html"))
+    assert not [one for one in page.slider if one.label == "centre"]
 
 
 def test_without_a_catalogue_the_thumbnail_is_shown_and_how_to_have_more(

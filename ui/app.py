@@ -6,6 +6,7 @@ import streamlit as st
 
 from ui.cards import STYLE
 from ui.escaping import as_markdown
+from ui.gallery import perform_asked
 from ui.pages import pages
 
 # Of our own: for a symbol or an emoji Streamlit asks a server of Google's.
@@ -18,6 +19,7 @@ def main() -> None:
     parts = pages()
     part = st.navigation(list(parts.values()), position="top")
     st.html(STYLE)
+    perform_asked()
     name, query = st.session_state.pop("go", (None, {}))
     if name and (query or parts[name] is not part):
         st.switch_page(parts[name], query_params=query)

@@ -1,90 +1,108 @@
-"""A grid of images, with what can be done with each."""
+"""A grid of images, with what can be done with each.
+
+The grid is one element of the page, drawn by `gallery.js`: with a widget for each button a page of 24 images would have
+120 of them, and the browser takes half a second for these. What a visitor asks of an image is done at the beginning of
+the next run (`perform_asked`).
+"""
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 import streamlit as st
+from streamlit.components import v2
 
 from radsearch.errors import RadSearchError
 from ui import session
 from ui.cards import Shown, card_of
 from ui.escaping import as_markdown
+from ui.saved import LONGEST_NOTE
 from ui.shared import collections
 
 _CARD_PIXELS = 160
+_JS = Path(__file__).with_name("gallery.js").read_text(encoding="utf-8")
 
 
-Actions = Callable[[Shown], None]
+@dataclass(frozen=True, slots=True)
+class Action:
+    """A button below an image. icon: of Material Symbols. words: what it does. label: beside the icon, if any."""
+
+    name: str
+    icon: str
+    words: str
+    label: str = ""
 
 
-def show_grid(
-    images: Sequence[Shown], actions: Actions, *, key: str, width: int = _CARD_PIXELS, below: Actions | None = None
-) -> None:
-    """As many columns as there is room for; `actions` draws the buttons below each, `below` what comes under them."""
-    grid = st.grid("auto", min_column_width=width, key=key)
+SIMILAR = Action("similar", "image_search", "Find images similar to this one")
+LIKE = Action("like", "thumb_up", "More like this")
+UNLIKE = Action("unlike", "thumb_down", "Less like this")
+ADD = Action("add", "bookmark_add", "Add to a new collection")
+OPEN = Action("open", "open_in_full", "Open")
+TAKE_OUT = Action("take-out", "bookmark_remove", "Take out of the collection")
+
+SEARCH_ACTIONS = (SIMILAR, LIKE, UNLIKE, ADD, OPEN)
+BROWSE_ACTIONS = (SIMILAR, ADD, OPEN)
+SAVED_ACTIONS = (SIMILAR, OPEN, TAKE_OUT)
+
+
+def show_grid(images: Sequence[Shown], actions: Sequence[Action], *, key: str, width: int = _CARD_PIXELS) -> None:
+    """As many columns as there is room for. Not in a fragment: what is asked for is done by a run of the whole page.
+
+    Args:
+        images: in their order.
+        actions: that each of them has; of a picture with `OPEN` a click does the same.
+        key: of the widget.
+        width: of a card at least, in pixels.
+    """
     state = session.current()
-    for image in images:
-        kind = "liked" if image.id in state.liked else "disliked" if image.id in state.disliked else ""
-        with grid.cell(), st.container(gap="xxsmall"):
-            st.html(card_of(image, kind=kind))
-            with st.container(horizontal=True, gap="xxsmall", horizontal_alignment="distribute"):
-                actions(image)
-            if below is not None:
-                below(image)
+    kinds = dict.fromkeys(state.liked, "liked") | dict.fromkeys(state.disliked, "disliked")
+    cards = [card_of(image if image.kind else replace(image, kind=kinds.get(image.id, ""))) for image in images]
+    mount = v2.component("radsearch_gallery", html='<div class="rs-grid"></div>', js=_JS, isolate_styles=False)
+    with st.container(key=key):
+        mount(
+            key=f"grid-{key}",
+            data={
+                "cards": cards,
+                "actions": [_as_told(action) for action in actions],
+                "width": width,
+                "longest_note": LONGEST_NOTE,
+            },
+            on_act_change=lambda: _ask(f"grid-{key}"),
+        )
 
 
-def search_actions(image: Shown) -> None:
-    """Of a hit."""
-    similar_button(image)
-    _icon("like", "thumb_up", "More like this", image, lambda: _judge(image.id, liked=True))
-    _icon("unlike", "thumb_down", "Less like this", image, lambda: _judge(image.id, liked=False))
-    add_button(image)
-    open_button(image)
+def _as_told(action: Action) -> dict[str, str]:
+    chosen = st.session_state.get("collection")
+    words = f"Add to {chosen}" if action == ADD and chosen else action.words
+    return {"name": action.name, "icon": action.icon, "words": words, "label": action.label}
 
 
-def browse_actions(image: Shown) -> None:
-    """Of an image that was not searched for."""
-    similar_button(image)
-    add_button(image)
-    open_button(image)
+def _ask(key: str) -> None:
+    st.session_state["asked"] = st.session_state[key].get("act")
 
 
-def similar_button(image: Shown) -> None:
-    """Search by this image."""
-    _icon("similar", "image_search", "Find images similar to this one", image, lambda: _similar(image.id))
-
-
-def add_button(image: Shown) -> None:
-    """Into the collection that is chosen on this page."""
-    name = st.session_state.get("collection")
-    words = f"Add to {as_markdown(name)}" if name else "Add to a new collection"
-    _icon("add", "bookmark_add", words, image, lambda: _add(image.id))
-
-
-def open_button(image: Shown) -> None:
-    """Its own page."""
-    _icon("open", "open_in_full", "Open", image, lambda: go("study", image=image.id))
+def perform_asked() -> None:
+    """Call it first: do what was asked for since the last run."""
+    asked = st.session_state.pop("asked", None)
+    if asked:
+        name, point, text = asked
+        _ACTS[name](point, text or "")
 
 
 def go(page: str, **query: str) -> None:
-    """Call it in a button's callback: the next run begins on that page."""
+    """Go on with that page."""
     st.session_state["go"] = (page, query)
 
 
-def _icon(name: str, icon: str, words: str, image: Shown, act: Callable[[], None]) -> None:
-    st.button("", icon=f":material/{icon}:", help=words, key=f"{name}-{image.id}", type="tertiary", on_click=act)
-
-
-def _similar(point: str) -> None:
+def search_similar(point: str) -> None:
+    """Search by this image, under the filter that there is."""
     session.set_uploads([])
     session.change(session.current().similar_to(point))
     go("search")
 
 
-def _judge(point: str, *, liked: bool) -> None:
-    session.change(session.current().judged(point, liked=liked))
-
-
-def _add(point: str) -> None:
+def add_to_collection(point: str) -> None:
+    """Into the collection that is chosen, or a new one."""
     saved = collections()
     try:
         name = saved.make(st.session_state.get("collection") or "Collection 1")
@@ -94,3 +112,37 @@ def _add(point: str) -> None:
         return
     st.session_state["collection"] = name
     st.toast(f"Added to {as_markdown(name)}")
+
+
+def _judge(point: str, *, liked: bool) -> None:
+    session.change(session.current().judged(point, liked=liked))
+
+
+def _change_collection(act: Callable[[str], None]) -> None:
+    try:
+        act(st.session_state.get("collection") or "")
+    except RadSearchError as error:
+        st.session_state["notice"] = str(error)
+
+
+def _drop_example(place: str, _: str) -> None:
+    """Args: place: `FIELD/ID` of an indexed image, or `file/NUMBER` of an upload."""
+    field, _, one = place.partition("/")
+    if field == "file":
+        session.set_uploads([upload for number, upload in enumerate(session.uploads()) if number != int(one)])
+        session.change(session.current().having(part=None))
+    else:
+        session.change(session.current().without_example(field, one))
+
+
+_ACTS: dict[str, Callable[[str, str], None]] = {
+    "similar": lambda point, _: search_similar(point),
+    "like": lambda point, _: _judge(point, liked=True),
+    "unlike": lambda point, _: _judge(point, liked=False),
+    "add": lambda point, _: add_to_collection(point),
+    "open": lambda point, _: go("study", image=point),
+    "take-out": lambda point, _: _change_collection(lambda name: collections().remove(name, point)),
+    "note": lambda point, text: _change_collection(lambda name: collections().note_image(name, point, text)),
+    "drop": _drop_example,
+    "part": lambda *_: st.session_state.update({"part-drawn": session.current().part or (0, 0, 1000, 1000)}),
+}

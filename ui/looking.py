@@ -9,8 +9,8 @@ from radsearch.index import Stored
 from radsearch.rendering import render_with_steps
 from radsearch.rendering.windowing import GreyRange, grey_range, windowed
 from radsearch.study import StudyImage
-from ui.cards import Shown, card_of, spoken
-from ui.pictures import address_of, webp_of
+from ui.cards import Shown, spoken
+from ui.pictures import address_of, picture_of, webp_of
 from ui.shared import around
 from ui.telling import say
 from ui.viewer import View, show_picture
@@ -52,7 +52,10 @@ def look_at(point: Stored) -> None:
 
 
 def _thumbnail(point: Stored, *, why: bool) -> None:
-    st.html(card_of(Shown.of_point(point), kind="small"))
+    picture = picture_of(point.payload.get("thumbnail"))
+    address = None if picture is None else address_of(picture)
+    if address is not None:
+        show_picture(View(address, spoken(Shown.of_point(point).facts), height="384px"), key=f"thumbnail-{point.id}")
     if why:
         st.caption(
             "This is the thumbnail. The index keeps no path to the original: set RADSEARCH_CATALOGUE for the ingest "

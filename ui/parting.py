@@ -19,13 +19,12 @@ _LEAST = 20  # thousandths: less is a click
 _WORDS = "Search by a part of this picture"
 
 
-def part_button(read_picture: Callable[[], bytes]) -> None:
-    """Below the only image that is searched by.
+def draw_part(read_picture: Callable[[], bytes]) -> None:
+    """The dialog, where it was asked for.
 
     Args:
         read_picture: is called when it is needed; may raise RadSearchError.
     """
-    st.button("Part", icon=":material/crop:", key="part", help=_WORDS, type="tertiary", on_click=_begin)
     if st.session_state.get("part-drawn"):
         _draw(read_picture)
 
@@ -33,10 +32,6 @@ def part_button(read_picture: Callable[[], bytes]) -> None:
 def picture_of_original(point: Stored, shared: Surroundings) -> bytes:
     """An indexed image's picture, from its original. Raises RadSearchError."""
     return webp_of(render(shared.originals.frame(point, point.payload.get("frame") or 1)))
-
-
-def _begin() -> None:
-    st.session_state["part-drawn"] = session.current().part or _ALL
 
 
 def _forget() -> None:

@@ -69,6 +69,10 @@ class State:
         mine = without(mine, point) if point in mine else (*mine, point)
         return self.having(**{name: mine, other: without(theirs, point)}, shown=LOT)
 
+    def without_example(self, field: str, point: str) -> "State":
+        """Not searched by that image (any more). Args: field: `ids`, `liked` or `disliked`."""
+        return self.having(**{field: without(getattr(self, field), point)}, part=None)
+
     def unasked(self) -> "State":
         """The filter alone, with nothing to search by."""
         return replace(self, ids=(), liked=(), disliked=(), text="", part=None, shown=LOT)

@@ -7,7 +7,7 @@ from ui import session
 from ui.cards import Shown
 from ui.charts import show_charts
 from ui.filters import where_of
-from ui.gallery import browse_actions, show_grid
+from ui.gallery import BROWSE_ACTIONS, show_grid
 from ui.keeping import choose_collection
 from ui.searching import Surroundings
 from ui.shared import around, overview
@@ -59,7 +59,7 @@ def _images(state: State, passing: int, shared: Surroundings) -> None:
         next_button.button(
             "Next", icon=":material/chevron_right:", key="next", on_click=_forth, args=(after,), disabled=after is None
         )
-    show_grid([Shown.of_point(point) for point in points], browse_actions, key="images")
+    show_grid([Shown.of_point(point) for point in points], BROWSE_ACTIONS, key="images")
 
 
 def _starts(state: State) -> list[str | None]:

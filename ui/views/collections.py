@@ -1,12 +1,14 @@
 """Collections: saved sets of images with notes, to look at and to take away."""
 
+from dataclasses import replace
+
 import streamlit as st
 
 from radsearch.errors import RadSearchError
 from ui import session
 from ui.cards import Shown
 from ui.exporting import archive_of, manifest_of, table_of
-from ui.gallery import open_button, show_grid, similar_button
+from ui.gallery import SAVED_ACTIONS, show_grid
 from ui.saved import LONGEST_NOTE, Saved
 from ui.shared import around, collections
 from ui.state import LOT
@@ -64,7 +66,7 @@ def _show(saved: Saved) -> None:
         st.info("No image is in it yet. A bookmark below any image adds it here.")
     page = st.pagination(-(-len(images) // LOT), key="collection-page") if len(images) > LOT else 1
     some = images[LOT * (page - 1) : LOT * page]
-    show_grid(some, lambda image: _actions(saved, image), key="saved", below=lambda image: _image_note(saved, image))
+    show_grid([replace(image, note=saved.notes[image.id]) for image in some], SAVED_ACTIONS, key="saved")
 
 
 def _take_away(saved: Saved, images: list[Shown]) -> None:
@@ -81,25 +83,6 @@ def _take_away(saved: Saved, images: list[Shown]) -> None:
         with st.popover("Rename or remove", icon=":material/edit:"):
             st.text_input("new name", saved.name, key=f"name-{saved.name}", on_change=_rename, args=(saved.name,))
             st.button("Remove this collection", key="drop", on_click=_drop, args=(saved.name,))
-
-
-def _actions(saved: Saved, image: Shown) -> None:
-    similar_button(image)
-    open_button(image)
-    st.button(
-        "", icon=":material/bookmark_remove:", help="Take out of the collection", key=f"out-{image.id}",
-        type="tertiary",
-        on_click=lambda: collections().remove(saved.name, image.id),
-    )  # fmt: skip
-
-
-def _image_note(saved: Saved, image: Shown) -> None:
-    key = f"image-note-{saved.name}-{image.id}"
-    st.text_input(
-        "note", saved.notes[image.id], key=key, label_visibility="collapsed", placeholder="note",
-        max_chars=LONGEST_NOTE,
-        on_change=lambda: collections().note_image(saved.name, image.id, st.session_state[key]),
-    )  # fmt: skip
 
 
 def _note(name: str) -> None:

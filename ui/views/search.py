@@ -9,7 +9,7 @@ from ui import session
 from ui.asking import ask, options, say_faults
 from ui.cards import Shown
 from ui.filters import Overview
-from ui.gallery import browse_actions, search_actions, show_grid
+from ui.gallery import BROWSE_ACTIONS, SEARCH_ACTIONS, show_grid
 from ui.keeping import choose_collection
 from ui.queried import show_query
 from ui.searching import Surroundings, asks_for_something, find
@@ -46,7 +46,7 @@ def _invite(shared: Surroundings) -> None:
         with shared.lease.index() as index:
             drawn = [Shown.of_point(point) for point in index.drawn(SearchFilter(), LOT // 2)]
         st.session_state["invitation"] = drawn
-    show_grid(drawn, browse_actions, key="invitation-grid")
+    show_grid(drawn, BROWSE_ACTIONS, key="invitation-grid")
 
 
 def _answer(state: State, counts: Overview, shared: Surroundings) -> None:
@@ -74,7 +74,7 @@ def _show_hits(state: State, hits: list[Hit]) -> None:
     if not hits:
         st.info("No indexed image passes the filter. Fewer conditions, or the query's own patient, may help.")
         return
-    show_grid([Shown.of_hit(hit) for hit in hits], search_actions, key="hits")
+    show_grid([Shown.of_hit(hit) for hit in hits], SEARCH_ACTIONS, key="hits")
     if len(hits) < state.shown:
         st.caption(f"{len(hits)} hits; there are no more under this filter.")
     elif state.shown < MOST_SHOWN:

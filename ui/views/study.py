@@ -9,7 +9,7 @@ from radsearch.index import Index, Stored
 from radsearch.study import SearchFilter
 from ui import session
 from ui.cards import Shown, table_of
-from ui.gallery import add_button, go, open_button, show_grid
+from ui.gallery import OPEN, add_to_collection, go, search_similar, show_grid
 from ui.keeping import choose_collection
 from ui.looking import look_at
 from ui.shared import around
@@ -63,8 +63,13 @@ def _show(point: Stored, series: list[Stored]) -> None:
         look_at(point)
     with columns[1]:
         with st.container(horizontal=True, vertical_alignment="center"):
-            st.button("Find similar images", on_click=_similar, args=(point.id,), key="similar-large", type="primary")
-            add_button(Shown.of_point(point))
+            st.button(
+                "Find similar images", on_click=search_similar, args=(point.id,), key="similar-large", type="primary"
+            )
+            st.button(
+                "", icon=":material/bookmark_add:", help="Add to the collection", key="add-large",
+                on_click=add_to_collection, args=(point.id,),
+            )  # fmt: skip
             _step(point, series)
         _link(point)
         st.html(table_of(rows_of(point)))
@@ -108,7 +113,7 @@ def _show_beside(beside: dict[str, list[Stored]]) -> None:
         left = f", the first {len(some)}" if len(points) > len(some) else ""
         words = "Others of its series" if name == "series" else "Other series of its study"
         st.subheader(f"{words} ({len(points):,}{left})", anchor=False)
-        show_grid([Shown.of_point(one) for one in some], open_button, key=f"beside-{name}", width=130)
+        show_grid([Shown.of_point(one) for one in some], (OPEN,), key=f"beside-{name}", width=130)
     if not any(beside.values()):
         st.caption("No other image of its series or study is in the index.")
 
@@ -116,12 +121,6 @@ def _show_beside(beside: dict[str, list[Stored]]) -> None:
 def _open(point: str) -> None:
     kept = {name: st.query_params[name] for name in ("window",) if name in st.query_params}
     go("study", image=point, **kept)
-
-
-def _similar(point: str) -> None:
-    session.set_uploads([])
-    session.change(session.current().similar_to(point))
-    go("search")
 
 
 draw()
