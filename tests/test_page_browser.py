@@ -4,11 +4,8 @@ import csv
 import io
 import os
 import re
-import socket
 import subprocess
 import sys
-import time
-import urllib.request
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -19,14 +16,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from demo.serving import CHROMIUM, FLAGS, served
+
 if TYPE_CHECKING:
     from playwright.sync_api import Locator, LocatorAssertions, Page
 
-CHROMIUM = Path("/usr/bin/chromium")
-FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
 ROOT = Path(__file__).parents[1]
 NASTY = "<b>Mass</b> ![i](http://tracker.invalid/i.png) **x** :smile:"
-START_SECONDS, PATIENCE_MS = 60, 60_000
+PATIENCE_MS = 60_000
 
 pytestmark = [
     pytest.mark.slow,
@@ -59,30 +56,10 @@ def archive(tmp_path: Path, write_dicom: Callable[..., Path]) -> Path:
 def address(archive: Path, tmp_path: Path) -> Iterator[str]:
     index, manifest = str(tmp_path / "index"), str(archive / "manifest.csv")
     ingest = [sys.executable, "-m", "ingest", str(archive), "--manifest", manifest, "--index", index]
-    surroundings = {**os.environ, "RADSEARCH_INDEX": index, "RADSEARCH_CATALOGUE": str(tmp_path / "catalogue.sqlite")}
-    subprocess.run(ingest, cwd=ROOT, check=True, capture_output=True, env=surroundings)
-    with socket.socket() as free:
-        free.bind(("localhost", 0))
-        port = free.getsockname()[1]
-    command = [sys.executable, "-m", "ui", "--port", str(port)]
-    with subprocess.Popen(command, cwd=ROOT, env=surroundings) as server:
-        try:
-            _wait_for(f"http://localhost:{port}/_stcore/health")
-            yield f"http://localhost:{port}"
-        finally:
-            server.terminate()
-
-
-def _wait_for(address: str) -> None:
-    deadline = time.monotonic() + START_SECONDS
-    while True:
-        try:
-            urllib.request.urlopen(address).close()  # noqa: S310 -- our own server
-        except OSError:
-            assert time.monotonic() < deadline, "the page did not start"
-            time.sleep(0.2)
-        else:
-            return
+    surroundings = {"RADSEARCH_INDEX": index, "RADSEARCH_CATALOGUE": str(tmp_path / "catalogue.sqlite")}
+    subprocess.run(ingest, cwd=ROOT, check=True, capture_output=True, env=os.environ | surroundings)
+    with served(**surroundings) as served_at:
+        yield served_at
 
 
 @pytest.fixture
