@@ -1,7 +1,7 @@
 """What passes the filter, as bars; a click on one takes its value into the filter."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 import altair as alt
 import streamlit as st
@@ -43,7 +43,7 @@ def bars_of(counts: Counts, chosen: tuple[str, ...], *, clickable: bool = True) 
         for value, count in list(counts.items())[:_MOST_BARS]
     ]
     colour = alt.condition("datum['in filter']", alt.value("#9fd0f7"), alt.value("#3d7fb5"))
-    cursor = "pointer" if clickable else "default"
+    cursor: Literal["pointer", "default"] = "pointer" if clickable else "default"
     chart: alt.Chart = alt.Chart(alt.InlineData(values=rows)).mark_bar(cursor=cursor, height={"band": 0.8}).encode(
         x=alt.X("images:Q", title=None, axis=alt.Axis(tickCount=3, format="~s")),
         y=alt.Y("value:N", sort=None, title=None, axis=alt.Axis(labelLimit=150, labelOverlap=False)),

@@ -1,9 +1,9 @@
 """Runs as tables: their figures, and P@1 by class; rows of words and numbers that a sortable table takes."""
 
-from collections import Counter
 from collections.abc import Sequence
 
 from ui.run_files import RunFigures
+from ui.wording import told_apart
 
 _METRICS = ("P@5", "P@10", "mAP@10")
 
@@ -14,8 +14,7 @@ def names_of(runs: Sequence[RunFigures]) -> list[str]:
         names = [name(run) for run in runs]
         if len(set(names)) == len(names):
             return names
-    again = Counter(map(_long, runs))
-    return [f"{_long(run)}, {run.folder.name}" if again[_long(run)] > 1 else _long(run) for run in runs]
+    return told_apart(f"{_long(run)}, {run.folder.name}" for run in runs)
 
 
 def _short(run: RunFigures) -> str:

@@ -13,6 +13,7 @@ from ui.escaping import as_markdown
 from ui.hiding import may_show
 from ui.holdings import jobs
 from ui.jobs import Advance, Kind, Told
+from ui.wording import duration, moment
 
 PROTOCOLS = ("leave-patient-out", "denner2024")
 _EVERY_SECONDS = 1.0
@@ -56,8 +57,7 @@ def _show_running(kind: Kind) -> None:
 def _words_of(told: Told) -> str:
     if told.stopping:
         return "Stopping"
-    name = "Evaluation" if told.kind == "evaluation" else "Ingest"
-    running = f"{name} at work for {duration(told.seconds)}"
+    running = f"{told.kind.capitalize()} at work for {duration(told.seconds)}"
     if told.advance is not None:
         return f"{running}: {_words_of_advance(told.advance)}"
     return f"{running}: {as_markdown(told.sentence)}" if told.sentence else running
@@ -70,8 +70,7 @@ def _words_of_advance(advance: Advance) -> str:
 
 
 def _show_ended(told: Told, settings: Settings, made: str | None) -> None:
-    name = "evaluation" if told.kind == "evaluation" else "ingest"
-    took = duration(told.seconds)
+    name, took = f"{told.kind} of {moment(told.began)} UTC", duration(told.seconds)
     if told.stopping and told.code != 0:
         st.info(f"The {name} was stopped after {took}. What it did stays done; started again, it goes on.")
     elif made is not None and not told.sentence:
@@ -118,18 +117,3 @@ def start_ingest(settings: Settings, models: list[str]) -> None:
 def now_in_words() -> str:
     """The time in UTC as names of runs and reports begin."""
     return f"{datetime.now(UTC):%Y%m%d-%H%M%S}"
-
-
-def duration(seconds: float) -> str:
-    """`8 s`, `3 min 5 s`, `2 h 10 min`."""
-    whole = round(seconds)
-    if whole < 60:  # noqa: PLR2004 -- of a minute, as below of an hour
-        return f"{whole} s"
-    if whole < 3600:  # noqa: PLR2004
-        return f"{whole // 60} min {whole % 60} s"
-    return f"{whole // 3600:,} h {whole % 3600 // 60} min"
-
-
-def moment(seconds: float) -> str:
-    """Seconds since the epoch, to the minute, in UTC."""
-    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%d %H:%M}"

@@ -16,7 +16,8 @@ from ui.jobs import Told
 from ui.report_files import MOST_NAMES, Report, Reports, read_reports, refused_files, report_of
 from ui.shared import around
 from ui.telling import say, sentences
-from ui.work import duration, moment, show_job, start_ingest
+from ui.wording import duration, moment, told_apart
+from ui.work import show_job, start_ingest
 
 _SHORT_HASH = 19  # `sha256:` and twelve digits
 _MEGABYTE = 1e6
@@ -97,7 +98,7 @@ def _show_index() -> list[str]:
 
 
 def _show_holdings(held: Holdings, settings: Settings) -> None:
-    grid = st.grid("auto", min_column_width=420, gap="medium")
+    grid = st.grid(2, min_column_width=420, gap="medium")
     with grid.cell():
         st.subheader("Index", anchor=False)
         st.html(table_of(_facts(held, settings)))
@@ -119,11 +120,11 @@ def _show_holdings(held: Holdings, settings: Settings) -> None:
             key="models",
             alt="Models of the index, with the number of images that have a vector of each",
         )
-    bars = st.grid("auto", min_column_width=260)
-    for name, counts in held.by_facet.items():
-        if counts:
-            with bars.cell():
-                _bars(name, counts)
+    known = {name: counts for name, counts in held.by_facet.items() if counts}
+    bars = st.grid(max(1, len(known)), min_column_width=240, gap="medium")
+    for name, counts in known.items():
+        with bars.cell():
+            _bars(name, counts)
 
 
 def _facts(held: Holdings, settings: Settings) -> dict[str, str]:
@@ -141,7 +142,7 @@ def _facts(held: Holdings, settings: Settings) -> dict[str, str]:
 
 def _bars(name: str, counts: Counts) -> None:
     title = TITLES.get(name, name)
-    st.caption(f"{title}, {len(counts):,} values")
+    st.caption(f"images by {title}")
     st.altair_chart(bars_of(counts, (), clickable=False), key=f"bars-{name}", alt=f"Number of images by {title}")
 
 
@@ -194,13 +195,9 @@ def _say_left_out(read: Reports) -> None:
 
 
 def _one_report(reports: tuple[Report, ...], settings: Settings) -> None:
-    place = st.selectbox(
-        "what was left out by the ingest of",
-        range(len(reports)),
-        format_func=lambda one: f"{moment(reports[one].when)}, {reports[one].found:,} files",
-        key="report",
-    )
-    report = reports[place]
+    names = told_apart(f"{moment(one.when)}, {one.found:,} files" for one in reports)
+    by_name = dict(zip(names, reports, strict=True))
+    report = by_name[st.selectbox("what was left out by the ingest of", names, key="report", width=420)]
     rows = [
         {"outcome": outcome, "reason": reason, "files": number}
         for outcome, reasons in (("refused", report.refused), ("skipped", report.skipped))

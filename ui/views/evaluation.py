@@ -12,7 +12,7 @@ from ui.failing import show_misses
 from ui.filters import TITLES
 from ui.holdings import holdings, jobs
 from ui.jobs import Told
-from ui.run_charts import over_time, side_by_side
+from ui.run_charts import by_class, over_time, side_by_side
 from ui.run_files import FACETS, METRICS, RunFigures, Runs, read_report, read_runs, run_of
 from ui.run_report import framed
 from ui.run_tables import class_rows, figure_rows, latest_of_each, names_of
@@ -85,7 +85,7 @@ def _show(read: Runs) -> None:
         return
     names = dict(zip((str(run.folder) for run in read.runs), names_of(read.runs), strict=True))
     runs = {str(run.folder): run for run in read.runs}
-    charts = st.grid("auto", min_column_width=440, gap="medium")
+    charts = st.grid(2, min_column_width=440, gap="medium")
     with charts.cell():
         st.subheader("P@1 over time", anchor=False)
         st.altair_chart(over_time(read.runs), key="over-time", alt="P@1 of all runs by date, with 95 % intervals")
@@ -96,11 +96,12 @@ def _show(read: Runs) -> None:
         if chosen:
             several = [runs[one] for one in chosen]
             st.altair_chart(
-                side_by_side(several, [names[one] for one in chosen]), key="side-by-side",
+                side_by_side(several, names_of(several)), key="side-by-side",
                 alt="P@1 of the chosen runs with 95 % intervals, and chance",
             )  # fmt: skip
+            st.caption("With the 95 % interval. The tick: what a random neighbour reaches.")
     if chosen:
-        _tables([runs[one] for one in chosen], [names[one] for one in chosen])
+        _tables([runs[one] for one in chosen])
     _one_run(runs, names, chosen)
 
 
@@ -117,7 +118,8 @@ def _choose(runs: tuple[RunFigures, ...], names: dict[str, str]) -> list[str]:
     )  # fmt: skip
 
 
-def _tables(runs: list[RunFigures], names: list[str]) -> None:
+def _tables(runs: list[RunFigures]) -> None:
+    names = names_of(runs)
     three = st.column_config.NumberColumn(format="%.3f")
     whole = st.column_config.NumberColumn(format="localized")
     figures = dict.fromkeys(("P@1", "P@5", "P@10", "mAP@10", "macro P@1", "chance"), three)
@@ -135,10 +137,14 @@ def _tables(runs: list[RunFigures], names: list[str]) -> None:
     if not rows:
         st.caption("Of none of these queries is it known.")
         return
-    st.dataframe(
-        rows, hide_index=True, key="classes", alt="P@1 of each value in each of the chosen runs",
-        column_config={"queries": whole, **dict.fromkeys(names, three)},
-    )  # fmt: skip
+    grid = st.grid(2, min_column_width=440, gap="medium")
+    with grid.cell():
+        st.dataframe(
+            rows, hide_index=True, key="classes", alt="P@1 of each value in each of the chosen runs",
+            column_config={"queries": whole, **dict.fromkeys(names, three)},
+        )  # fmt: skip
+    with grid.cell():
+        st.altair_chart(by_class(rows, names), key="by-class", alt="P@1 of the values with the most queries")
 
 
 def _one_run(runs: dict[str, RunFigures], names: dict[str, str], chosen: list[str]) -> None:
