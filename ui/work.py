@@ -58,9 +58,7 @@ def _words_of(told: Told) -> str:
     if told.stopping:
         return "Stopping"
     running = f"{told.kind.capitalize()} at work for {duration(told.seconds)}"
-    if told.advance is not None:
-        return f"{running}: {_words_of_advance(told.advance)}"
-    return f"{running}: {as_markdown(told.sentence)}" if told.sentence else running
+    return f"{running}: {_words_of_advance(told.advance)}" if told.advance is not None else running
 
 
 def _words_of_advance(advance: Advance) -> str:

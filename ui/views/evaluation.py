@@ -13,7 +13,7 @@ from ui.filters import TITLES
 from ui.holdings import holdings, jobs
 from ui.jobs import Told
 from ui.run_charts import by_class, over_time, side_by_side
-from ui.run_files import FACETS, METRICS, RunFigures, Runs, read_report, read_runs, run_of
+from ui.run_files import FACETS, METRICS, REPORT, RunFigures, Runs, read_report, read_runs, run_of
 from ui.run_report import framed
 from ui.run_tables import class_rows, figure_rows, latest_of_each, names_of
 from ui.shared import around
@@ -157,7 +157,7 @@ def _one_run(runs: dict[str, RunFigures], names: dict[str, str], chosen: list[st
     )
     run = runs[one]
     line.download_button(
-        "Report", lambda: read_report(run.folder), f"{run.folder.name}.html", "text/html", key="take-report",
+        "Report", (run.folder / REPORT).read_bytes, f"{run.folder.name}.html", "text/html", key="take-report",
         on_click="ignore", icon=":material/download:", disabled=not _has_report(run),
     )  # fmt: skip
     if line.toggle("show the report here", key="show-report", disabled=not _has_report(run)):
@@ -171,7 +171,7 @@ def _one_run(runs: dict[str, RunFigures], names: dict[str, str], chosen: list[st
 
 
 def _has_report(run: RunFigures) -> bool:
-    return (run.folder / "report.html").is_file()
+    return (run.folder / REPORT).is_file()
 
 
 draw()
