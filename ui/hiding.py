@@ -6,7 +6,8 @@ from pathlib import Path
 
 from radsearch.settings import Settings
 
-_PATH = re.compile(r"(?<![\w/])~?/[^\s'\"]+")
+_REST = r"[^\s'\"]*"
+_PATH = re.compile(rf"(?<![\w/])~?/{_REST}")
 _HIDDEN = "[a path]"
 
 
@@ -17,9 +18,9 @@ def without_paths(words: str, known: Iterable[Path | None] = ()) -> str:
         words: a message.
         known: paths that it may name.
     """
-    for path in sorted({str(path) for path in known if path is not None}, key=len, reverse=True):
-        words = words.replace(path, _HIDDEN) if path not in (".", "/") else words
-    return re.sub(rf"{re.escape(_HIDDEN)}[^\s'\"]*", _HIDDEN, _PATH.sub(_HIDDEN, words))
+    for path in sorted({str(path) for path in known if path is not None} - {".", "/"}, key=len, reverse=True):
+        words = re.sub(re.escape(path) + _REST, _HIDDEN, words)
+    return _PATH.sub(_HIDDEN, words)
 
 
 def may_show(words: str, settings: Settings) -> str:
