@@ -19,6 +19,7 @@ from radsearch.privacy import Pseudonymizer
 from radsearch.settings import Settings
 from radsearch.study import Fingerprint
 from ui import holdings as held
+from ui import jobs as job_module
 from ui import report_files
 from ui.hiding import may_show, without_paths
 from ui.jobs import Advance, Jobs, Told, _hear_all, _Words, advance_of
@@ -382,6 +383,24 @@ def test_one_job_of_a_kind_is_at_work_at_a_time_and_can_be_stopped(tmp_path: Pat
     told = ended(jobs, "ingest")
     assert told.stopping
     assert told.code != 0
+
+
+def test_a_job_that_hears_no_ctrl_c_ends_with_the_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "deaf.py").write_text(
+        "import signal, sys, time\nsignal.signal(signal.SIGINT, signal.SIG_IGN)\n"
+        """sys.stderr.write('{"done": 1, "total": 2, "files_per_second": 1, "seconds_left": 1}\\n')\n"""
+        "sys.stderr.flush()\ntime.sleep(120)\n"
+    )
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.setattr(job_module, "_LEAVING_SECONDS", 0.2)
+    jobs = Jobs()
+    jobs.start("ingest", ["deaf"], tmp_path)
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while (told := jobs.told("ingest")) is None or told.advance is None:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    jobs.stop_all()
+    assert ended(jobs, "ingest").code == -9
 
 
 @pytest.mark.slow

@@ -27,6 +27,7 @@ _ROOT = Path(__file__).resolve().parent.parent
 _SENTENCE = "radsearch: "
 _LONGEST_LINE = 1 << 14  # bytes
 _PATIENCE_SECONDS = 20.0  # for a command that was asked to stop
+_LEAVING_SECONDS = 4.0  # likewise, when the page itself ends
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,9 +112,13 @@ class Jobs:
             job.stop()
 
     def stop_all(self) -> None:
-        """When the page's process ends."""
-        for job in list(self._jobs.values()):
+        """When the page's process ends: what does not end soon is ended, as where Ctrl-C is not heard (`command &`)."""
+        several = list(self._jobs.values())
+        for job in several:
             job.interrupt()
+        deadline = time.monotonic() + _LEAVING_SECONDS
+        for job in several:
+            job.end_at(deadline)
 
     @property
     def state(self) -> tuple[object, ...]:
@@ -180,6 +185,12 @@ class _Job:
     def interrupt(self) -> None:
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGINT)
+
+    def end_at(self, deadline: float) -> None:
+        try:
+            self.process.wait(max(0.0, deadline - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            self._end()
 
     def _end(self) -> None:
         if self.process.poll() is None:

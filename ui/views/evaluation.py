@@ -7,7 +7,6 @@ import streamlit as st
 from radsearch.errors import RadSearchError
 from radsearch.settings import Settings, load_settings
 from ui import session
-from ui.escaping import as_markdown
 from ui.failing import show_misses
 from ui.filters import TITLES
 from ui.holdings import holdings, jobs
@@ -127,10 +126,8 @@ def _tables(runs: list[RunFigures]) -> None:
         figure_rows(runs), hide_index=True, key="figures", alt="Figures of the chosen runs",
         column_config={**figures, "queries": whole, "classes": whole},
     )  # fmt: skip
-    line = st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute")
-    line.subheader("P@1 by", anchor=False, width="content")
-    facet = line.segmented_control(
-        "P@1 by", FACETS, default=FACETS[0], key="facet", required=True, label_visibility="collapsed",
+    facet = st.segmented_control(
+        "P@1 by", FACETS, default=FACETS[0], key="facet", required=True,
         format_func=lambda one: "class" if one == "label" else TITLES.get(one, one),
     )  # fmt: skip
     rows = class_rows(runs, names, facet or FACETS[0])
@@ -165,7 +162,7 @@ def _one_run(runs: dict[str, RunFigures], names: dict[str, str], chosen: list[st
             st.iframe(framed(read_report(run.folder)), height=_REPORT_PIXELS, alt=f"Report of {run.folder.name}")
         except RadSearchError as error:
             say(str(error))
-    st.markdown(f"**Queries that fail**: the nearest image has none of their classes. {as_markdown(run.series)}")
+    st.markdown("**Queries that fail**: the nearest image has none of their classes.")
     with sentences():
         show_misses(run.folder, around())
 
