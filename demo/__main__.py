@@ -16,13 +16,15 @@ from radsearch.privacy import Pseudonymizer, load_pseudonymizer
 from radsearch.reading import identify, read
 from radsearch.rendering import render
 from radsearch.search import Searcher, Wanted
-from radsearch.settings import load_settings
+from radsearch.settings import Settings, load_settings
 from radsearch.study import Hit, Picture, SearchFilter
 
 _FOLDER = Path(__file__).resolve().parent.parent / ".demo"
 _INDEX = _FOLDER / "index"
 _LUNG = _FOLDER / "lung"
 _SHEET = _FOLDER / "contact-sheet.png"
+_REPORTS = _FOLDER / "reports"
+_RUNS = _FOLDER / "runs"
 _HITS = 5
 _COMMAND = ".venv/bin/radsearch search"
 
@@ -62,6 +64,7 @@ def _demo() -> int:
         pictures = Pictures(pseudonymizer)
         rows = [_run(search, searcher, pictures) for search in _searches(manifest)]
     draw_sheet(rows, _SHEET)
+    _evaluate(settings)
     _say_where_next()
     return 0
 
@@ -80,7 +83,7 @@ def _keep_to_our_folder() -> None:
 def _ingest(folder: Path, manifest: Path | None, name: str) -> None:
     from flows.ingest_archive import ingest_archive
 
-    report = _FOLDER / f"report-{name}.json"
+    report = _REPORTS / f"{name}.json"
     state = ingest_archive(path=folder, manifest=manifest, report=report, return_state=True)
     _say(f"   {name}: {state.message}")
     if not state.is_completed():
@@ -94,6 +97,19 @@ def _say_what_was_left_out(report: Path) -> None:
         for reason, number in figures[outcome].items():
             _say(f"      {outcome}: {number} x {reason}")
     _say(f"      every file with its outcome: {_shown(report)}")
+
+
+def _evaluate(settings: Settings) -> None:
+    from evaluation.running import Asked, folder_of, make_run, read_index
+    from evaluation.stored import REPORT
+
+    asked = Asked(folder_of(_RUNS, "leave-patient-out", settings.model))
+    with asked.prepared():
+        told = make_run(*read_index(settings, settings.model), asked, settings, lambda _words: None).metrics
+    _say(
+        f"\n   How often has the nearest image of another patient the same finding? {told['micro']['P@1']:.2f} of "
+        f"{told['queries']} queries; by chance {told['chance']['P@1']:.2f}.\n   {_shown(asked.folder / REPORT)}"
+    )
 
 
 def _searches(manifest: Path) -> list[Search]:

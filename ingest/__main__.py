@@ -29,7 +29,9 @@ def _ingest(options: argparse.Namespace) -> int:
     only = read_refused(options.retry) if options.retry else None
     archive = Archive(options.path, options.manifest, options.dataset, options.split, only)
     with begin(archive, options.model, settings) as run:
-        with Progress(run.ingestion.accounts, lambda: archive.count(run.pseudonymizer)) as progress:
+        with Progress(
+            run.ingestion.accounts, lambda: archive.count(run.pseudonymizer), as_json=options.progress_json
+        ) as progress:
             ingest_all(run.ingestion, lambda: archive.files(run.pseudonymizer), progress)
         summary = run.finish(options.report)
     sys.stderr.write("\n".join(summary.lines()) + "\n")
@@ -49,6 +51,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--model", action="append", default=[], metavar="NAME", help="embed with it; may be repeated")
     parser.add_argument("--index", metavar="DIR|URL", help="folder or Qdrant server (default: RADSEARCH_INDEX)")
     parser.add_argument("--report", type=Path, metavar="FILE.json", help="write what became of every file")
+    parser.add_argument("--progress-json", action="store_true", help="progress on stderr as JSON, an object a line")
     parser.add_argument("--retry", type=Path, metavar="REPORT", help="take only the files that this report refused")
     return parser
 

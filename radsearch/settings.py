@@ -52,6 +52,12 @@ class Settings:
     volume_frames: int = 0
     file_seconds: float = 60.0
     file_memory_mb: int = 4096
+    runs_folder: Path | None = None
+    reports_folder: Path | None = None
+    archive_folder: Path | None = None
+    manifest: Path | None = None
+    dataset: str | None = None
+    show_file_names: int = 0
 
     @property
     def on_server(self) -> bool:
@@ -162,4 +168,10 @@ VARIABLES: dict[str, tuple[str, Callable[[str], object]]] = {
     "RADSEARCH_VOLUME_FRAMES": ("volume_frames", int),
     "RADSEARCH_FILE_SECONDS": ("file_seconds", float),
     "RADSEARCH_FILE_MEMORY_MB": ("file_memory_mb", int),
+    "RADSEARCH_RUNS": ("runs_folder", _path),
+    "RADSEARCH_REPORTS": ("reports_folder", _path),
+    "RADSEARCH_ARCHIVE": ("archive_folder", _path),
+    "RADSEARCH_MANIFEST": ("manifest", _path),
+    "RADSEARCH_DATASET": ("dataset", str),
+    "RADSEARCH_SHOW_FILE_NAMES": ("show_file_names", int),
 }

@@ -381,3 +381,39 @@ def test_the_real_command_says_a_missing_folder_in_one_line(tmp_path: Path) -> N
     done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=CHECKOUT)
     assert done.returncode == 2
     assert done.stderr == f"radsearch: there is no file or folder {tmp_path / 'missing'}\n"
+
+
+def test_progress_as_json_is_an_object_a_line_with_all_files_done_at_the_end(ingest: Ingest, mixed: Path) -> None:
+    answer = ingest("--progress-json", path=mixed)
+    lines = [json.loads(line) for line in answer.said.splitlines() if line.startswith("{")]
+    assert lines
+    assert all(set(line) == {"done", "total", "files_per_second", "seconds_left"} for line in lines)
+    assert lines[-1]["done"] == answer.report["found"]
+    assert [line["done"] for line in lines] == sorted(line["done"] for line in lines)
+
+
+class Counting:
+    """Accounts that know how many files are done, and nothing else."""
+
+    def done(self) -> int:
+        return 30
+
+
+@pytest.mark.parametrize(
+    ("total", "told"),
+    [
+        (120, {"done": 30, "total": 120, "files_per_second": 10.0, "seconds_left": 9.0}),
+        (None, {"done": 30, "total": None, "files_per_second": 10.0, "seconds_left": None}),
+    ],
+)
+def test_progress_as_json_says_rate_and_time_left(total, told, monkeypatch, capsys):
+    from ingest import progress
+
+    clock = iter([100.0, 100.5, 103.0, 103.0])
+    monkeypatch.setattr(progress.time, "monotonic", lambda: next(clock))
+    shown = progress.Progress(Counting(), lambda: 0, as_json=True)
+    shown._total = total
+    shown()  # half a second is too soon
+    assert not capsys.readouterr().err
+    shown()
+    assert json.loads(capsys.readouterr().err) == told

@@ -10,25 +10,21 @@ import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
 
 import numpy as np
 import pytest
+from browser import NEEDED, act, cards, opened, press
 from PIL import Image
 
-from demo.serving import CHROMIUM, FLAGS, served
+from demo.serving import served
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Locator, LocatorAssertions, Page
+    from playwright.sync_api import Locator, Page
 
 ROOT = Path(__file__).parents[1]
 NASTY = "<b>Mass</b> ![i](http://tracker.invalid/i.png) **x** :smile:"
-PATIENCE_MS = 60_000
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(not CHROMIUM.exists(), reason=f"needs Chromium in {CHROMIUM} (apt-get install chromium)"),
-]
+pytestmark = NEEDED
 
 
 @pytest.fixture
@@ -65,33 +61,8 @@ def address(archive: Path, tmp_path: Path) -> Iterator[str]:
 @pytest.fixture
 def page(address: str) -> Iterator["Page"]:
     """A tab in which nothing is asked for from anywhere else."""
-    from playwright.sync_api import expect, sync_playwright
-
-    expect.set_options(timeout=PATIENCE_MS)
-    asked: set[str] = set()
-    with sync_playwright() as driver, driver.chromium.launch(executable_path=str(CHROMIUM), args=FLAGS) as browser:
-        tab = browser.new_page(viewport={"width": 1440, "height": 1000})
-        tab.set_default_timeout(PATIENCE_MS)
-        tab.on("request", lambda request: asked.add(urlsplit(request.url).hostname or "data"))
-        tab.goto(address)
+    with opened(address) as tab:
         yield tab
-        assert tab.locator("[data-testid=stException]").count() == 0
-    assert asked <= {"localhost", "data"}
-
-
-def press(page: "Page", name: str) -> None:
-    page.locator(f"[class*=st-key-{name}] button:visible").first.click()
-
-
-def act(page: "Page", name: str, place: int = 0) -> None:
-    """Press the button of that name below an image."""
-    page.locator(f".rs-act-{name}:visible").nth(place).click()
-
-
-def cards(page: "Page", grid: str) -> "LocatorAssertions":
-    from playwright.sync_api import expect
-
-    return expect(page.locator(f".st-key-{grid} .rs-card"))
 
 
 def test_from_an_upload_to_an_exported_collection(page: "Page", address: str, archive: Path) -> None:

@@ -8,6 +8,7 @@ import zipfile
 from dataclasses import replace
 from pathlib import Path
 
+import hypothesis
 import numpy as np
 import pytest
 from hypothesis import given
@@ -50,6 +51,7 @@ MODEL = Fingerprint("efficientnet-lite0", "sha256:0", 4, "none", "float32", 1)
 
 
 @given(STATES)
+@hypothesis.settings(deadline=None)  # the first example of a process takes longer
 def test_a_state_survives_its_address(state: State) -> None:
     assert state_of(query_of(state)) == state
 

@@ -11,6 +11,13 @@ from radsearch.settings import silence_telemetry
 
 _ROOT = Path(__file__).resolve().parent.parent
 _DEMO = _ROOT / ".demo"
+_DEMO_PLACES = {
+    "CATALOGUE": "catalogue.sqlite",
+    "REPORTS": "reports",
+    "RUNS": "runs",
+    "ARCHIVE": "lung",
+    "MANIFEST": "lung/manifest.csv",
+}
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
@@ -22,7 +29,8 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     if "RADSEARCH_INDEX" not in os.environ and (_DEMO / "index").is_dir():
         os.environ["RADSEARCH_INDEX"] = str(_DEMO / "index")
         os.environ["RADSEARCH_SECRET_FILE"] = str(_DEMO / "secret")
-        os.environ.setdefault("RADSEARCH_CATALOGUE", str(_DEMO / "catalogue.sqlite"))
+        for name, place in _DEMO_PLACES.items():
+            os.environ.setdefault(f"RADSEARCH_{name}", str(_DEMO / place))
     command = [sys.executable, "-m", "streamlit", "run", str(_ROOT / "ui" / "app.py")]
     command += ["--server.address", "localhost", "--server.port", str(options.port), "--server.headless", "true"]
     command += ["--browser.gatherUsageStats", "false", "--server.maxUploadSize", "200"]

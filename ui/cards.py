@@ -18,7 +18,8 @@ class Shown:
     """An image that a page shows.
 
     thumbnail: its name. picture: PNG, WebP or JPEG that is shown instead. head, score: a hit's rank and likeness.
-    kind: of the frame: `query`, `liked`, `disliked` or none. note: where it may have one.
+    kind: of the frame: `query`, `liked`, `disliked` or none. note: where it may have one. rest: of the last line,
+    where that does not say where the picture is from.
     """
 
     id: str
@@ -29,6 +30,7 @@ class Shown:
     picture: bytes | None = None
     kind: str = ""
     note: str | None = None
+    rest: str | None = None
 
     @staticmethod
     def of_hit(hit: Hit) -> "Shown":
@@ -56,7 +58,7 @@ def card_of(image: Shown) -> dict[str, Any]:
         "top": " \u00b7 ".join(word for word in (image.head, labels.modality or "modality unknown") if word),
         "score": image.score,
         "finding": ", ".join(labels.pathology) or "no finding stated",
-        "rest": rest_of(facts),
+        "rest": rest_of(facts) if image.rest is None else image.rest,
         "note": image.note,
     }
 

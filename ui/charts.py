@@ -1,7 +1,7 @@
 """What passes the filter, as bars; a click on one takes its value into the filter."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 import altair as alt
 import streamlit as st
@@ -36,20 +36,22 @@ def _chart(name: str, counts: Counts) -> None:
     )
 
 
-def bars_of(counts: Counts, chosen: tuple[str, ...]) -> alt.Chart:
+def bars_of(counts: Counts, chosen: tuple[str, ...], *, clickable: bool = True) -> alt.Chart:
     """A bar a value, most images first; those of the filter are lighter."""
     rows = [
         {"value": str(value), "images": count, "in filter": str(value) in chosen}
         for value, count in list(counts.items())[:_MOST_BARS]
     ]
     colour = alt.condition("datum['in filter']", alt.value("#9fd0f7"), alt.value("#3d7fb5"))
-    chart: alt.Chart = alt.Chart(alt.InlineData(values=rows)).mark_bar(cursor="pointer", height={"band": 0.8}).encode(
+    cursor: Literal["pointer", "default"] = "pointer" if clickable else "default"
+    chart: alt.Chart = alt.Chart(alt.InlineData(values=rows)).mark_bar(cursor=cursor, height={"band": 0.8}).encode(
         x=alt.X("images:Q", title=None, axis=alt.Axis(tickCount=3, format="~s")),
         y=alt.Y("value:N", sort=None, title=None, axis=alt.Axis(labelLimit=150, labelOverlap=False)),
         color=colour,
         tooltip=[alt.Tooltip("value:N"), alt.Tooltip("images:Q", format=",")],
     )  # fmt: skip
-    return chart.properties(height=alt.Step(20)).add_params(alt.selection_point(name="bar", fields=["value"]))
+    chart = chart.properties(height=alt.Step(20))
+    return chart.add_params(alt.selection_point(name="bar", fields=["value"])) if clickable else chart
 
 
 def values_of(selection: Mapping[str, Any]) -> list[str]:

@@ -13,4 +13,8 @@ def pages() -> dict[str, Page]:
         "collections": st.Page(
             "views/collections.py", title="Collections", icon=":material/bookmarks:", url_path="collections"
         ),
+        "evaluation": st.Page(
+            "views/evaluation.py", title="Evaluation", icon=":material/monitoring:", url_path="evaluation"
+        ),
+        "archive": st.Page("views/archive.py", title="Archive", icon=":material/database:", url_path="archive"),
     }
