@@ -32,6 +32,12 @@ STYLE = """
 .rs-facts {border-collapse: collapse; width: 100%; font-size: .92rem;}
 .rs-facts th {text-align: left; font-weight: 400; color: #a2acb8; padding: 4px 16px 4px 0; vertical-align: top;
   white-space: nowrap;}
+.rs-legend {list-style: none; margin: 0 !important; padding: 0 !important;
+  display: flex; flex-wrap: wrap; gap: 2px 18px; font-size: .88rem;}
+.rs-legend li {margin: 0 !important; color: #dfe6ee; max-width: 22rem; white-space: nowrap; overflow: hidden;
+  text-overflow: ellipsis;}
+.rs-legend b {font-size: 1.1rem;}
+.rs-legend span {color: #a2acb8; font-variant-numeric: tabular-nums;}
 .rs-facts td {padding: 4px 0; overflow-wrap: anywhere;}
 </style>
 """

@@ -1,0 +1,100 @@
+"""The map in a real browser: made by a click, drawn, and a box around its points gives their cards."""
+
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+from test_page_browser import CHROMIUM, FLAGS, PATIENCE_MS, ROOT, _wait_for
+
+from radsearch.index import IndexedImage, open_index
+from radsearch.privacy import Pseudonymizer
+from radsearch.settings import Settings
+from radsearch.study import Fingerprint
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Page
+
+MODEL = Fingerprint("efficientnet-lite0", "sha256:0", 8, "none", "float32", 1)
+IMAGES, OF_CT = 60, 40
+NASTY = "<img src=x onerror=alert(1)> ![i](http://tracker.invalid/i.png)"
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not CHROMIUM.exists(), reason=f"needs Chromium in {CHROMIUM} (apt-get install chromium)"),
+]
+
+
+@pytest.fixture
+def address(settings: Settings, pseudonymizer: Pseudonymizer) -> Iterator[str]:
+    """Forty CT images around one direction and twenty of ultrasound around another."""
+    noise = np.random.default_rng(0).normal(0, 0.05, (IMAGES, 8)).astype(np.float32)
+    with open_index(settings, create_for=[MODEL]) as index:
+        index.admit([MODEL], pseudonymizer.check)
+        index.write([
+            IndexedImage(
+                pseudonymizer.point_id("instance", number),
+                {MODEL.model: np.eye(8, dtype=np.float32)[int(number < OF_CT)] + noise[number]},
+                {
+                    "modality": "CT" if number < OF_CT else "US", "pathology": [NASTY], "patient": str(number),
+                    "models": [MODEL.model],
+                },
+            )
+            for number in range(IMAGES)
+        ])  # fmt: skip
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        port = free.getsockname()[1]
+    command = [sys.executable, "-m", "ui", "--port", str(port)]
+    with subprocess.Popen(command, cwd=ROOT, env={**os.environ, "RADSEARCH_INDEX": settings.index}) as server:
+        try:
+            _wait_for(f"http://localhost:{port}/_stcore/health")
+            yield f"http://localhost:{port}"
+        finally:
+            server.terminate()
+
+
+def drag(page: "Page", corners: tuple[tuple[float, float], tuple[float, float]]) -> None:
+    """From one corner of the chart to another, as parts of its width and height."""
+    box = page.locator(".stPlotlyChart .nsewdrag").bounding_box()
+    assert box is not None
+    (left, top), (right, bottom) = (
+        (box["x"] + across * box["width"], box["y"] + down * box["height"]) for across, down in corners
+    )
+    page.mouse.move(left, top)
+    page.mouse.down()
+    page.mouse.move(right, bottom, steps=5)
+    page.mouse.up()
+
+
+def test_a_box_around_points_gives_their_cards(address: str) -> None:
+    from playwright.sync_api import expect, sync_playwright
+
+    expect.set_options(timeout=PATIENCE_MS)
+    asked: set[str] = set()
+    with sync_playwright() as driver, driver.chromium.launch(executable_path=str(CHROMIUM), args=FLAGS) as browser:
+        page = browser.new_page(viewport={"width": 1440, "height": 1000})
+        page.set_default_timeout(PATIENCE_MS)
+        page.on("request", lambda request: asked.add(request.url.partition("://")[2].partition("/")[0]))
+        page.goto(f"{address}/map")
+        page.locator(".st-key-make-map button").click()
+        expect(page.locator(".stPlotlyChart .nsewdrag")).to_be_visible()
+        expect(page.get_by_role("figure")).to_have_accessible_name(
+            "Images as points, those alike near each other, coloured by modality. CT: 40, US: 20."
+        )
+        page.locator(".modebar-btn[data-val=select]").click()
+        drag(page, ((0.02, 0.02), (0.5, 0.98)))  # the two kinds lie left and right of the middle
+        cards = page.locator(".st-key-taken .rs-card")
+        expect(cards).not_to_have_count(0)
+        taken = {card.split()[0] for card in cards.all_inner_texts() if card.strip()}
+        assert len(taken) == 1
+        drag(page, ((0.02, 0.02), (0.98, 0.98)))
+        expect(page.get_by_text("60 images taken")).to_be_visible()
+        expect(cards).to_have_count(24)
+        assert page.locator(".stPlotlyChart img, .st-key-taken img").count() == 0
+        assert page.locator("[data-testid=stException]").count() == 0
+    assert asked <= {address.partition("://")[2], ""}
