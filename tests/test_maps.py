@@ -2,6 +2,7 @@
 
 import json
 import sys
+import tarfile
 from dataclasses import asdict, replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,6 +13,7 @@ import pytest
 from radsearch.__main__ import main
 from radsearch.errors import RadSearchError, SettingsError, UnknownNameError
 from radsearch.index import IndexedImage, open_index
+from radsearch.index.snapshots import snapshot
 from radsearch.maps import Map, Maps, make_map, maps_of
 from radsearch.maps.projection import projected
 from radsearch.privacy import Pseudonymizer
@@ -208,3 +210,12 @@ def test_command_makes_the_map_of_every_model(
     assert maps.read(MODEL, "pca") is not None
     assert main(["index", "map", "--model", "another"]) == 2
     assert "unknown model 'another'" in capsys.readouterr().err
+
+
+def test_snapshot_of_a_folder_leaves_out_its_maps(filled: Settings, tmp_path: Path) -> None:
+    maps = maps_of(filled)
+    assert maps is not None
+    maps.write(make_map(lambda: open_index(filled), MODEL.model))
+    snapshot(filled, tmp_path / "saved.tar")
+    with tarfile.open(tmp_path / "saved.tar") as archive:
+        assert not any(name.startswith("./maps") for name in archive.getnames())
