@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from radsearch.__main__ import main
-from radsearch.errors import RadSearchError, SettingsError, UnknownNameError
+from radsearch.errors import DamagedMapError, RadSearchError, SettingsError, UnknownNameError
 from radsearch.index import IndexedImage, open_index
 from radsearch.index.snapshots import snapshot
 from radsearch.maps import Map, Maps, make_map, maps_of
@@ -116,7 +116,7 @@ def test_map_that_was_cut_off_is_a_sentence(tmp_path: Path, made: Map, length: i
     maps.write(made)
     file = maps.file(MODEL.model, "pca")
     file.write_bytes(file.read_bytes()[:length])
-    with pytest.raises(RadSearchError, match="make it anew"):
+    with pytest.raises(DamagedMapError, match="make it anew"):
         maps.read(MODEL, "pca")
     maps.write(made)
     assert maps.read(MODEL, "pca") is not None
@@ -141,7 +141,7 @@ def _stored(made: Map) -> dict[str, object]:
 )
 def test_file_that_is_no_map_is_a_sentence(tmp_path: Path, made: Map, other: dict[str, object]) -> None:
     np.savez(Maps(tmp_path).file(MODEL.model, "pca"), **_stored(made) | other)  # type: ignore[arg-type]
-    with pytest.raises(RadSearchError, match="damaged"):
+    with pytest.raises(DamagedMapError, match="damaged"):
         Maps(tmp_path).read(MODEL, "pca")
 
 
@@ -159,7 +159,7 @@ class Trap:
 def test_foreign_pickle_in_a_map_is_refused_and_not_run(tmp_path: Path, made: Map, part: str) -> None:
     trap = np.array([Trap(tmp_path / "sprung")], object)
     np.savez(Maps(tmp_path).file(MODEL.model, "pca"), **_stored(made) | {part: trap})  # type: ignore[arg-type]
-    with pytest.raises(RadSearchError, match="damaged"):
+    with pytest.raises(DamagedMapError, match="damaged"):
         Maps(tmp_path).read(MODEL, "pca")
     assert not (tmp_path / "sprung").exists()
 

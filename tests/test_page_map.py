@@ -1,5 +1,6 @@
 """The map's page: its logic by Streamlit's own test driver on a real index, its colours and its filter by hand."""
 
+import time
 from pathlib import Path
 
 import numpy as np
@@ -121,6 +122,20 @@ def test_damaged_map_is_a_sentence_and_can_be_made_anew(filled: Settings) -> Non
     page.button(key="make-map").click().run()
     assert not page.error
     assert len(charts(page)) == 1
+
+
+def test_busy_index_is_said_and_no_damaged_map(filled: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    maps = maps_of(filled)
+    assert maps is not None
+    maps.write(make_map(lambda: open_index(filled), MODEL.model))
+    page = AppTest.from_file(str(APP), default_timeout=30).run()  # its counts are kept
+    time.sleep(2)  # until the page lets go of the index
+    monkeypatch.setenv("RADSEARCH_BUSY_WAIT_SECONDS", "0.1")
+    with open_index(filled):
+        page.switch_page("views/map.py").run()
+    assert not page.exception
+    assert not page.error
+    assert page.warning[0].value.startswith("The index is in use by another program")
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from radsearch.errors import RadSearchError
+from radsearch.errors import DamagedMapError, RadSearchError
 from radsearch.settings import Settings
 from radsearch.study import Fingerprint, Vectors
 
@@ -55,7 +55,7 @@ class Maps:
         """The map of these vectors; None where there is none, or one of vectors with another fingerprint.
 
         Raises:
-            RadSearchError: it cannot be read, or is damaged.
+            DamagedMapError: it cannot be read, or is damaged.
         """
         file = self.file(fingerprint.model, method)
         try:
@@ -65,7 +65,7 @@ class Maps:
         except FileNotFoundError:
             return None
         except _FAULTS as error:
-            raise RadSearchError(f"the map in {file} is damaged or cannot be read; make it anew") from error
+            raise DamagedMapError(f"the map in {file} is damaged or cannot be read; make it anew") from error
         return kept if kept.fingerprint == fingerprint else None
 
     def write(self, made: Map) -> None:

@@ -6,7 +6,7 @@ import numpy as np
 import streamlit as st
 from numpy.typing import NDArray
 
-from radsearch.errors import RadSearchError
+from radsearch.errors import DamagedMapError, RadSearchError
 from radsearch.maps import LEAST_IMAGES, METHODS, USUAL, Maps, maps_of, methods_here
 from radsearch.study import Fingerprint
 from ui import session
@@ -50,12 +50,12 @@ def draw() -> None:
 
 def _map(state: State, counts: Overview, shared: Surroundings, maps: Maps) -> None:
     with st.container(horizontal=True, vertical_alignment="bottom"):
-        fingerprint, method, field = _choices(counts)
+        fingerprint, method, field = _choices(counts, maps)
         group_place = st.empty()
         make_place = st.empty()
     try:
         kept = placed(shared, maps, fingerprint, method, counts.total)
-    except RadSearchError as error:
+    except DamagedMapError as error:
         say(str(error))
         kept = None
     words = "Make the map" if kept is None else "Make it anew"
@@ -75,10 +75,11 @@ def _map(state: State, counts: Overview, shared: Surroundings, maps: Maps) -> No
         _show(kept, groups, shown, counts, TITLES.get(field, field))
 
 
-def _choices(counts: Overview) -> tuple[Fingerprint, str, str]:
+def _choices(counts: Overview, maps: Maps) -> tuple[Fingerprint, str, str]:
+    """Model, method and field. A method that is not installed can still have been used elsewhere."""
     models = list(counts.card.models)
-    methods = [name for name in METHODS if name in methods_here()]
     model = st.selectbox("model", models, key="map-model", width=260) if len(models) > 1 else models[0]
+    methods = [name for name in METHODS if name in methods_here() or maps.file(model, name).is_file()]
     method = methods[0]
     if len(methods) > 1:
         method = st.selectbox("method", methods, key="map-method", format_func=_METHOD_TITLES.__getitem__, width=120)
