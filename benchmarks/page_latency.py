@@ -101,7 +101,9 @@ def measure(environment: dict[str, str], rows: list[str], waits: Waits, scale: f
                     before = page_of.processor_seconds()
                     act(tab_of(browser), page_of, waits, times(count, scale))
                     used = (page_of.processor_seconds() - before) / times(count, scale)
-                    waits.notes.append(f"{_ROWS[name][1]}: {used:.2f} s of processor a time in the server")
+                    waits.notes.append(
+                        f"{_ROWS[name][1]}: {used:.2f} s of processor a time in the server, with what leads to it"
+                    )
             if "ten" in rows:
                 tell(_ROWS["ten"][1])
                 ten_sessions(page_of, waits, _STEADY_SECONDS * scale)

@@ -20,6 +20,7 @@ _ROOT = Path(__file__).resolve().parents[1]
 CHROMIUM = "/usr/bin/chromium"
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
 PATIENCE_MS = 120_000
+POLL_MS = 25  # how far a wait may be taken too long; looking at every frame would take a core from what is measured
 _SIZE = {"width": 1440, "height": 1000}
 _IDLE = "[data-testid=stApp][data-test-script-state=notRunning]"
 
@@ -82,14 +83,14 @@ def settle(tab: "Page", grid: str | None = None, condition: str = "cards => card
     tab.wait_for_selector(_IDLE)
     if grid is not None:
         script = f"""() => document.querySelector("{_IDLE}") &&
-            ({condition})([...document.querySelectorAll(".st-key-{grid} .rs-card")].map(card => card.innerText))"""
-        tab.wait_for_function(script, polling="raf")
+            ({condition})([...document.querySelectorAll(".st-key-{grid} .rs-card")].map(card => card.textContent))"""
+        tab.wait_for_function(script, polling=POLL_MS)
 
 
 @contextmanager
 def one_browser() -> Iterator[str]:
     """A browser that several threads share; its address."""
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:  # its children may write on for a while
         command = [CHROMIUM, *FLAGS, "--headless", "--remote-debugging-port=0", f"--user-data-dir={folder}"]
         with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as browser:  # noqa: S603
             port = Path(folder, "DevToolsActivePort")

@@ -189,6 +189,17 @@ def test_the_ten_most_frequent_words_have_colours_and_all_images_are_in_one_grou
     assert sorted(np.concatenate([group.members for group in groups])) == list(range(len(images)))
 
 
+def test_frequent_value_has_its_colour_under_every_filter() -> None:
+    names = [f"finding {number}" for number in range(12) for _ in range(20 - number)]
+    images = shown_of(*(Facts(labels=Labels(pathology=(name,))) for name in names))
+    all_of_them = {group.words: group for group in groups_of(images, np.ones(len(images), bool), "pathology")}
+    kept = np.array([name in ("finding 11", "finding 3", "finding 9") for name in names])
+    some = groups_of(images, kept, "pathology")
+    assert [group.words for group in some] == ["finding 3", "finding 9", "finding 11"]
+    assert [group.colour for group in some[:2]] == [all_of_them[group.words].colour for group in some[:2]]
+    assert len({group.colour for group in some}) == 3
+
+
 @pytest.mark.parametrize(
     ("ages", "spans"),
     [

@@ -141,12 +141,13 @@ def groups_of(images: Sequence[Shown], shown: NDArray[np.bool_], field: str) -> 
     values = _values(images, field)
     counts = Counter(value for value, kept in zip(values, shown, strict=True) if kept and value is not None)
     own = _spans(counts) if field in _NUMBERS else [value for value, _ in counts.most_common(_MOST_GROUPS)]
-    colours = _spread(len(own)) if field in _NUMBERS else _COLOURS
-    shapes = ("circle",) * _MOST_GROUPS if field in _NUMBERS else _SHAPES
+    slots = list(range(len(own))) if field in _NUMBERS else _slots(values, own)
+    colours = _spread(len(own)) if field in _NUMBERS else [_COLOURS[slot] for slot in slots]
+    shapes = ["circle"] * len(own) if field in _NUMBERS else [_SHAPES[slot] for slot in slots]
     places = {value: place for place, value in enumerate(own)}
     others, unknown = len(own), len(own) + 1
     of_image = np.array([unknown if value is None else places.get(value, others) for value in values], np.int64)
-    rows = [(*row, True) for row in zip(own, colours, shapes, strict=False)]
+    rows = [(*row, True) for row in zip(own, colours, shapes, strict=True)]
     rows.append((f"others, of {len(counts) - len(own):,} values", _OTHERS, "circle", False))
     rows.append(("unknown", _UNKNOWN, "circle", False))
     groups = [
@@ -154,6 +155,14 @@ def groups_of(images: Sequence[Shown], shown: NDArray[np.bool_], field: str) -> 
         for number, (words, colour, shape, named) in enumerate(rows)
     ]
     return [group for group in groups if group.members.size]
+
+
+def _slots(values: Sequence[str | None], own: Sequence[str]) -> list[int]:
+    """Places in the palette: a value that is frequent in the whole map has the same one under every filter."""
+    counts = Counter(value for value in values if value is not None)
+    fixed = {value: slot for slot, (value, _) in enumerate(counts.most_common(_MOST_GROUPS)) if value in own}
+    free = (slot for slot in range(_MOST_GROUPS) if slot not in fixed.values())
+    return [fixed[value] if value in fixed else next(free) for value in own]
 
 
 def _values(images: Sequence[Shown], field: str) -> list[str | None]:
