@@ -194,4 +194,4 @@ def _spans(counts: Counter[str]) -> list[str]:
 
 def _spread(count: int) -> list[str]:
     """So many of the rising colours, from end to end."""
-    return [_RISING[round(place)] for place in np.linspace(0, len(_RISING) - 1, count)] if count > 1 else [_RISING[-1]] * count
+    return [_RISING[round(place)] for place in np.linspace(len(_RISING) - 1, 0, count)][::-1]
