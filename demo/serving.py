@@ -6,47 +6,57 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
-CHROMIUM = Path("/usr/bin/chromium")
+CHROMIUM = Path("/usr/bin/chromium")  # Debian's
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
 _ROOT = Path(__file__).resolve().parent.parent
-_START_SECONDS = 60.0
+_START_SECONDS = 120.0
+_PAUSE_SECONDS = 0.02
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """A page that is served, by which process, and how many seconds it took till that answered."""
+
+    address: str
+    process: int
+    seconds: float
 
 
 @contextmanager
-def served(**surroundings: str) -> Iterator[str]:
-    """Start `python -m ui` on a free port; gives its address, and ends it.
+def served(**surroundings: str) -> Iterator[Served]:
+    """Start `python -m ui` on a free port, and end it after the block.
 
     Args:
         surroundings: environment variables beside those that there are.
 
     Raises:
-        TimeoutError: it did not start within a minute.
+        TimeoutError: it did not start within two minutes.
     """
     with socket.socket() as free:
         free.bind(("localhost", 0))
         port = free.getsockname()[1]
     command = [sys.executable, "-m", "ui", "--port", str(port)]
-    environment: Mapping[str, str] = {**os.environ, **surroundings}
+    environment = {**os.environ, **surroundings}
+    begun = time.monotonic()
     with subprocess.Popen(command, cwd=_ROOT, env=environment, stdout=subprocess.DEVNULL) as server:  # noqa: S603 -- ours
         try:
-            _wait_for(f"http://localhost:{port}/_stcore/health")
-            yield f"http://localhost:{port}"
+            while not _answers(f"http://localhost:{port}/_stcore/health"):
+                if server.poll() is not None or time.monotonic() - begun > _START_SECONDS:
+                    raise TimeoutError("the page did not start")
+                time.sleep(_PAUSE_SECONDS)
+            yield Served(f"http://localhost:{port}", server.pid, time.monotonic() - begun)
         finally:
             server.terminate()
 
 
-def _wait_for(address: str) -> None:
-    deadline = time.monotonic() + _START_SECONDS
-    while True:
-        try:
-            urllib.request.urlopen(address).close()  # noqa: S310 -- our own server
-        except OSError:
-            if time.monotonic() > deadline:
-                raise TimeoutError("the page did not start") from None
-            time.sleep(0.1)
-        else:
-            return
+def _answers(address: str) -> bool:
+    try:
+        urllib.request.urlopen(address).close()  # noqa: S310 -- our own server
+    except OSError:
+        return False
+    return True

@@ -25,7 +25,6 @@ from radsearch.study import Facts, Fingerprint, Labels, SearchFilter, Span
 from ui import cards, exporting
 from ui.cards import Shown, card_of, rest_of
 from ui.cards import table_of as facts_table
-from ui.charts import values_of
 from ui.escaping import as_cell, as_html, as_markdown
 from ui.exporting import MANIFEST_COLUMNS, archive_of, manifest_of
 from ui.filters import options_of, overview_of, where_of, with_count
@@ -129,7 +128,7 @@ def test_html_of_a_table_holds_no_markup_of_the_data(words: str) -> None:
     assert as_html(words) in html
 
 
-@pytest.mark.parametrize("script", ["gallery.js", "viewer.js"])
+@pytest.mark.parametrize("script", ["bars.js", "gallery.js", "viewer.js"])
 def test_the_pages_own_scripts_set_words_as_text_only(script: str) -> None:
     text = (Path(cards.__file__).parent / script).read_text(encoding="utf-8")
     for way in ("innerHTML", "outerHTML", "insertAdjacentHTML", "document.write", "eval(", "createContextualFragment"):
@@ -169,9 +168,10 @@ def test_pictures_go_to_the_browser_as_addresses_and_nothing_else_does() -> None
     assert address_of(b"<svg onload=alert(1)>") is None
 
 
-def test_values_of_the_bars_that_were_clicked() -> None:
-    assert values_of({"selection": {"bar": [{"value": "CT"}]}}) == ["CT"]
-    assert values_of({}) == []
+def test_a_value_is_taken_into_the_filter_and_out_again() -> None:
+    state = State(modality=("US",), shown=MOST_SHOWN)
+    assert state.toggled("modality", "CT") == State(modality=("US", "CT"))
+    assert state.toggled("modality", "US") == State()
 
 
 def test_collections_keep_images_notes_and_order(tmp_path: Path) -> None:

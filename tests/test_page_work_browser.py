@@ -43,8 +43,8 @@ def address(archive: Path, tmp_path: Path) -> Iterator[str]:
         "INDEX": tmp_path / "index", "REPORTS": tmp_path / "reports", "RUNS": tmp_path / "runs", "ARCHIVE": archive,
         "MANIFEST": archive / "manifest.csv", "DATASET": "ours",
     }  # fmt: skip
-    with served(**{f"RADSEARCH_{name}": str(place) for name, place in places.items()}) as served_at:
-        yield served_at
+    with served(**{f"RADSEARCH_{name}": str(place) for name, place in places.items()}) as page_of:
+        yield page_of.address
 
 
 @pytest.fixture

@@ -67,7 +67,7 @@ def show_grid(images: Sequence[Shown], actions: Sequence[Action], *, key: str, w
                 "width": width,
                 "longest_note": LONGEST_NOTE,
             },
-            on_act_change=lambda: _ask(f"grid-{key}"),
+            on_act_change=lambda: ask_from(f"grid-{key}"),
         )
 
 
@@ -77,7 +77,8 @@ def _as_told(action: Action) -> dict[str, str]:
     return {"name": action.name, "icon": action.icon, "words": words, "label": action.label}
 
 
-def _ask(key: str) -> None:
+def ask_from(key: str) -> None:
+    """What was asked for in the widget of that key is done by the next run."""
     st.session_state["asked"] = st.session_state[key].get("act")
 
 
@@ -144,5 +145,6 @@ _ACTS: dict[str, Callable[[str, str], None]] = {
     "take-out": lambda point, _: _change_collection(lambda name: collections().remove(name, point)),
     "note": lambda point, text: _change_collection(lambda name: collections().note_image(name, point, text)),
     "drop": _drop_example,
+    "bar": lambda field, value: session.change(session.current().toggled(field, value)),
     "part": lambda *_: st.session_state.update({"part-drawn": session.current().part or (0, 0, 1000, 1000)}),
 }

@@ -9,6 +9,7 @@ def pages() -> dict[str, Page]:
     return {
         "search": st.Page("views/search.py", title="Search", icon=":material/image_search:", default=True),
         "browse": st.Page("views/browse.py", title="Browse", icon=":material/grid_view:", url_path="browse"),
+        "map": st.Page("views/map.py", title="Map", icon=":material/scatter_plot:", url_path="map"),
         "study": st.Page("views/study.py", title="Study", icon=":material/radiology:", url_path="study"),
         "collections": st.Page(
             "views/collections.py", title="Collections", icon=":material/bookmarks:", url_path="collections"

@@ -69,6 +69,11 @@ class State:
         mine = without(mine, point) if point in mine else (*mine, point)
         return self.having(**{name: mine, other: without(theirs, point)}, shown=LOT)
 
+    def toggled(self, facet: str, value: str) -> "State":
+        """The filter with a value of a facet taken in, or out where it is in."""
+        held = getattr(self, facet)
+        return self.having(**{facet: without(held, value) if value in held else (*held, value)}, shown=LOT)
+
     def without_example(self, field: str, point: str) -> "State":
         """Not searched by that image (any more). Args: field: `ids`, `liked` or `disliked`."""
         return self.having(**{field: without(getattr(self, field), point)}, part=None)

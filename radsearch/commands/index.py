@@ -24,6 +24,10 @@ def add_to(parser: argparse.ArgumentParser) -> None:
     verify.add_argument("--field", default="modality", help="whose values the filters are (default: modality)")
     verify.add_argument("--json", action="store_true")
     sweep = commands.add_parser("sweep", help="remove thumbnails that no image has any more")
+    layout = commands.add_parser("map", help="lay a sample out in the plane, for the page")
+    layout.add_argument("--model", metavar="NAME", help="only its vectors")
+    layout.add_argument("--sample", type=int, default=5000, metavar="N", help="images, 20000 at most (default: 5000)")
+    layout.add_argument("--method", default="pca", help="pca (default), or umap where umap-learn is installed")
     drop = commands.add_parser("drop-model", help="remove a model's vectors")
     drop.add_argument("model", metavar="NAME")
     snapshot = commands.add_parser("snapshot", help="an index in a folder, as one file")
@@ -36,6 +40,7 @@ def add_to(parser: argparse.ArgumentParser) -> None:
         (optimize, _optimize),
         (verify, _verify),
         (sweep, _sweep),
+        (layout, _map),
         (drop, _drop),
         (snapshot, _snapshot),
         (restore, _restore),
@@ -132,6 +137,24 @@ def _sweep(options: argparse.Namespace) -> int:
     with open_index(settings, sole_writer=True) as index:
         used = {str(point.payload.get("thumbnail")) for page in index.pages() for point in page}
         print(f"{thumbnails.sweep(used)} thumbnails removed")  # noqa: T201
+    return 0
+
+
+def _map(options: argparse.Namespace) -> int:
+    from radsearch.errors import SettingsError
+    from radsearch.index import open_index
+    from radsearch.maps import make_map, maps_of
+
+    settings = settings_of(options)
+    maps = maps_of(settings)
+    if maps is None:
+        raise SettingsError("RADSEARCH_THUMBNAILS names the folder that the maps of an index on a server are in, too")
+    with open_index(settings) as index:
+        models = [options.model] if options.model else list(index.card.models)
+    for model in models:
+        made = make_map(lambda: open_index(settings), model, count=options.sample, method=options.method)
+        maps.write(made)
+        print(f"{model}: {len(made.ids)} images in {maps.file(model, made.method)}")  # noqa: T201
     return 0
 
 

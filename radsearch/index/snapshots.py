@@ -21,6 +21,7 @@ from radsearch.index.holding import LOCK, WAITING
 from radsearch.settings import Settings
 
 _CONTENTS = "snapshot.json"
+_MAPS = "./maps"  # of radsearch.maps; can be made anew
 
 
 def snapshot(settings: Settings, file: Path) -> int:
@@ -158,6 +159,6 @@ def _checksum(file: Path) -> str:
 
 
 def _lasting(member: tarfile.TarInfo) -> tarfile.TarInfo | None:
-    """What belongs to the index, not to those who have it or wait for it."""
-    passing = member.name == f"./{HOLDER}" or member.name.startswith((f"./{WAITING}", f"./{LOCK}"))
+    """What belongs to the index, not to those who have it or wait for it; maps are written while others have it."""
+    passing = member.name in (f"./{HOLDER}", _MAPS) or member.name.startswith((f"./{WAITING}", f"./{LOCK}"))
     return None if passing else member

@@ -8,9 +8,8 @@ from radsearch.errors import IndexMissingError, RadSearchError
 from radsearch.settings import Settings, load_settings, without_credentials
 from ui import session
 from ui.cards import table_of
-from ui.charts import bars_of
+from ui.charts import show_bars
 from ui.escaping import as_markdown
-from ui.filters import TITLES, Counts
 from ui.holdings import Holdings, holdings, jobs
 from ui.jobs import Told
 from ui.report_files import MOST_NAMES, Report, Reports, read_reports, refused_files, report_of
@@ -121,10 +120,7 @@ def _show_holdings(held: Holdings, settings: Settings) -> None:
             alt="Models of the index, with the number of images that have a vector of each",
         )
     known = {name: counts for name, counts in held.by_facet.items() if counts}
-    bars = st.grid(max(1, len(known)), min_column_width=240, gap="medium")
-    for name, counts in known.items():
-        with bars.cell():
-            _bars(name, counts)
+    show_bars(known, key="held")
 
 
 def _facts(held: Holdings, settings: Settings) -> dict[str, str]:
@@ -138,12 +134,6 @@ def _facts(held: Holdings, settings: Settings) -> dict[str, str]:
     rows["vectors"] = f"{storage.datatype}, {codes}"
     rows["as of"] = f"{moment(held.when)} UTC"
     return rows
-
-
-def _bars(name: str, counts: Counts) -> None:
-    title = TITLES.get(name, name)
-    st.caption(f"images by {title}")
-    st.altair_chart(bars_of(counts, (), clickable=False), key=f"bars-{name}", alt=f"Number of images by {title}")
 
 
 def _show_reports(settings: Settings) -> None:
