@@ -2,7 +2,7 @@
 
 import argparse
 import os
-import sys
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
@@ -31,11 +31,16 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         os.environ["RADSEARCH_SECRET_FILE"] = str(_DEMO / "secret")
         for name, place in _DEMO_PLACES.items():
             os.environ.setdefault(f"RADSEARCH_{name}", str(_DEMO / place))
-    command = [sys.executable, "-m", "streamlit", "run", str(_ROOT / "ui" / "app.py")]
-    command += ["--server.address", "localhost", "--server.port", str(options.port), "--server.headless", "true"]
-    command += ["--browser.gatherUsageStats", "false", "--server.maxUploadSize", "200"]
+    command = ["run", str(_ROOT / "ui" / "app.py"), "--server.headless", "true", "--browser.gatherUsageStats", "false"]
+    command += ["--server.address", "localhost", "--server.port", str(options.port), "--server.maxUploadSize", "200"]
     os.chdir(_ROOT)
-    os.execv(sys.executable, command)  # noqa: S606 -- in this very process, so that what ends it ends the page
+    from streamlit.web import cli
+
+    from ui.shared import warm_up
+
+    threading.Thread(target=warm_up, daemon=True).start()
+    cli.main(command, prog_name="streamlit")
+    raise SystemExit
 
 
 if __name__ == "__main__":

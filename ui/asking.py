@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 import streamlit as st
+from streamlit.delta_generator import DeltaGenerator
 
 from radsearch.errors import RadSearchError
 from radsearch.index import IndexCard
@@ -15,10 +16,9 @@ _GROUPS = {"": "every image", "study": "best of each study", "patient": "best of
 _FUSIONS = {"rank": "by rank", "score": "by score"}
 
 
-def ask(card: IndexCard, around: Surroundings) -> None:
-    """Widgets for what to search by."""
+def ask_for_files(around: Surroundings) -> DeltaGenerator:
+    """The widget for files, which needs no index. Gives the place beside it, for `ask_for_words`."""
     taken = st.session_state.setdefault("uploads-taken", 0)
-    speaking = speaking_models(card, around.settings)
     columns = st.columns([3, 2], vertical_alignment="top")
     with columns[0]:
         files = st.file_uploader(
@@ -32,8 +32,13 @@ def ask(card: IndexCard, around: Surroundings) -> None:
             st.session_state["uploads-taken"] = taken + 1
             _take(files, around)
             st.rerun()
-    with columns[1]:
-        if speaking:
+    return columns[1]
+
+
+def ask_for_words(place: DeltaGenerator, card: IndexCard, around: Surroundings) -> None:
+    """The widgets for words, where a model of the index reads them, and for an indexed image."""
+    with place:
+        if speaking_models(card, around.settings):
             st.text_input(
                 "or by words", key=session.field_key("text"), on_change=_take_text, placeholder="pleural effusion"
             )

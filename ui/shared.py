@@ -1,9 +1,13 @@
 """What all sessions of the process share, each made once: settings, the open index, the models, the collections."""
 
-from dataclasses import astuple
+import importlib
+import threading
+from contextlib import suppress
 
 import streamlit as st
 
+from radsearch.errors import RadSearchError
+from radsearch.index import read_ahead
 from radsearch.search import Embedders
 from radsearch.settings import Settings, load_settings
 from ui.filters import Overview, overview_of
@@ -14,13 +18,28 @@ from ui.searching import Surroundings
 from ui.state import FILTER_FIELDS, State
 
 _COUNTS_SECONDS = 10
+_made: dict[Settings, Surroundings] = {}
+_making = threading.Lock()
 
 
 def around() -> Surroundings:
     """Settings, index and models; the models are loaded when a search first needs them."""
     settings = load_settings()
-    key = tuple(map(str, astuple(settings)))
-    return Surroundings(settings, _lease(settings, key), _embedders(settings, key), _originals(settings, key))
+    with _making:
+        if settings not in _made:
+            _made[settings] = Surroundings(settings, Lease(settings), Embedders(settings), Originals(settings))
+        return _made[settings]
+
+
+def warm_up() -> None:
+    """Do now what the first visitor would wait for: open the index, and import what Streamlit needs for a grid."""
+    with suppress(RadSearchError):
+        shared = around()
+        if not shared.settings.on_server:
+            read_ahead(shared.settings.index_folder)
+        with shared.lease.index():
+            pass
+    importlib.import_module("pandas")
 
 
 def collections() -> Collections:
@@ -32,21 +51,6 @@ def overview(state: State, shared: Surroundings) -> Overview:
     """What the filter's widgets show; some seconds old at most."""
     where = State().having(**{name: getattr(state, name) for name in FILTER_FIELDS})
     return _overview(shared, where, (shared.settings.index, shared.settings.collection, repr(where)))
-
-
-@st.cache_resource(show_spinner=False)
-def _lease(_settings: Settings, key: tuple[str, ...]) -> Lease:  # noqa: ARG001 -- what the cache goes by
-    return Lease(_settings)
-
-
-@st.cache_resource(show_spinner=False)
-def _embedders(_settings: Settings, key: tuple[str, ...]) -> Embedders:  # noqa: ARG001
-    return Embedders(_settings)
-
-
-@st.cache_resource(show_spinner=False)
-def _originals(_settings: Settings, key: tuple[str, ...]) -> Originals:  # noqa: ARG001
-    return Originals(_settings)
 
 
 @st.cache_data(ttl=_COUNTS_SECONDS, max_entries=200, show_spinner=False)

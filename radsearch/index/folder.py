@@ -17,6 +17,18 @@ from radsearch.index.records import IndexCard
 
 CARD = "radsearch.json"
 HOLDER = "holder.json"
+_AHEAD_BYTES = 8 << 20
+
+
+def read_ahead(folder: Path) -> None:
+    """Have the system keep the index's files in memory, as far as it has any: opening them takes a third of the time.
+
+    Other threads run meanwhile, which they do not while the engine reads.
+    """
+    for file in folder.glob("shard/segments/**/*"):
+        with contextlib.suppress(OSError), file.open("rb", buffering=0) as stream:
+            while stream.read(_AHEAD_BYTES):
+                pass
 
 
 def holder_of(folder: Path) -> str:

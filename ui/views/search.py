@@ -6,7 +6,7 @@ from radsearch.index import IndexCard, Stored
 from radsearch.search import is_id
 from radsearch.study import Hit, SearchFilter
 from ui import session
-from ui.asking import ask, options, say_faults
+from ui.asking import ask_for_files, ask_for_words, options, say_faults
 from ui.cards import Shown
 from ui.filters import Overview
 from ui.gallery import BROWSE_ACTIONS, SEARCH_ACTIONS, show_grid
@@ -24,10 +24,11 @@ def draw() -> None:
     state = session.begin("search")
     with sentences():
         shared = around()
+        beside = ask_for_files(shared)
         counts = overview(state, shared)
+        ask_for_words(beside, counts.card, shared)
         show_filter(counts)
         choose_collection()
-        ask(counts.card, shared)
         say_faults()
         if not counts.total:
             st.info("The index is empty. Images come into it with: python -m ingest FOLDER")
