@@ -3,6 +3,7 @@
 import argparse
 import os
 import threading
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
@@ -11,6 +12,7 @@ from radsearch.settings import silence_telemetry
 
 _ROOT = Path(__file__).resolve().parent.parent
 _DEMO = _ROOT / ".demo"
+_PAUSE_SECONDS = 0.02
 _DEMO_PLACES = {
     "CATALOGUE": "catalogue.sqlite",
     "REPORTS": "reports",
@@ -36,11 +38,20 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     os.chdir(_ROOT)
     from streamlit.web import cli
 
-    from ui.shared import warm_up
-
-    threading.Thread(target=warm_up, daemon=True).start()
+    threading.Thread(target=_warm_up, daemon=True).start()
     cli.main(command, prog_name="streamlit")
     raise SystemExit
+
+
+def _warm_up() -> None:
+    """When the server is there, do what its first visitor would wait for."""
+    from streamlit import runtime
+
+    while not runtime.exists():
+        time.sleep(_PAUSE_SECONDS)
+    from ui.shared import warm_up
+
+    warm_up()
 
 
 if __name__ == "__main__":

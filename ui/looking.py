@@ -93,14 +93,16 @@ def _windows(image: StudyImage, grey: GreyRange, shown: Window) -> None:
         "centre": (min(grey.low, shown[0]), max(grey.high, shown[0])),
         "width": (min(1.0, shown[1]), max(span, shown[1])),
     }
+    whole = span > 20  # noqa: PLR2004 -- below it fractions are worth choosing
+    step = 1.0 if whole else span / 200
     for column, (name, (low, high)), value in zip(columns, edges.items(), shown, strict=True):
         key = f"window-{name}"
-        whole = span > 20  # noqa: PLR2004 -- below it fractions are worth choosing
         st.session_state[key] = float(round(value)) if whole else value
-        first, last = (math.floor(low), math.ceil(high)) if whole else (low, high)
+        first, last = (float(math.floor(low)), float(math.ceil(high))) if whole else (low, high)
         column.slider(
-            name, float(first), float(last), step=1.0 if whole else span / 200, key=key, on_change=_choose_slid
-        )
+            f"{name} in HU" if is_ct else name, first, max(last, first + step), step=step, key=key,
+            format="%d" if whole else "%.3g", on_change=_choose_slid,
+        )  # fmt: skip
 
 
 def _window() -> Window | None:
