@@ -1,6 +1,7 @@
 """The page's logic, run by Streamlit's own test driver on a real index."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -244,3 +245,62 @@ def test_upload_of_an_indexed_picture_is_that_image_and_needs_no_model(
     assert cards(page)[0]["picture"].startswith("data:image/webp;base64,")
     ask(page, "drop", "file/0")
     assert page.info[0].value.startswith("Drop an image above")
+
+
+@pytest.fixture
+def many(settings: Settings, pseudonymizer: Pseudonymizer, monkeypatch: pytest.MonkeyPatch) -> AppTest:
+    """Thirty images of ten patients, along a quarter of a circle: by one model in order, by another in sevens."""
+    other = replace(MODEL, model="efficientnet-lite1")
+    with open_index(settings, create_for=[MODEL, other]) as index:
+        index.admit([MODEL, other], pseudonymizer.check)
+        turns = np.linspace(0, np.pi / 2, 30)
+        circle = np.stack([np.cos(turns), np.sin(turns), 0 * turns, 0 * turns], axis=1).astype(np.float32)
+        index.write([
+            IndexedImage(
+                pseudonymizer.point_id("instance", number),
+                {MODEL.model: circle[number], other.model: circle[7 * number % 30]},
+                {"modality": "CT", "patient": str(number // 3), "models": [MODEL.model, other.model]},
+            )
+            for number in range(30)
+        ])  # fmt: skip
+    monkeypatch.setenv("RADSEARCH_INDEX", settings.index)
+    return AppTest.from_file(str(APP), default_timeout=30)
+
+
+def test_more_hits_come_by_a_button_and_are_in_the_address(many: AppTest, ids: list[str]) -> None:
+    search_by(many, ids[0])
+    assert len(hits(many)) == 24
+    many.button(key="more").click().run()
+    assert len(hits(many)) == 27  # all but those of the query's own patient
+    assert address(many)["shown"] == "48"
+    assert any(one.value.startswith("27 hits; there are no more") for one in many.caption)
+
+
+def test_best_of_each_patient_is_one_hit_a_patient(many: AppTest, ids: list[str]) -> None:
+    search_by(many, ids[0])
+    many.selectbox(key="field-group").set_value("patient").run()
+    assert not many.exception
+    assert len(hits(many)) == 9
+    assert address(many)["group"] == "patient"
+
+
+def test_own_patient_comes_back_where_that_is_asked_for(many: AppTest, ids: list[str]) -> None:
+    search_by(many, ids[0])
+    assert ids[1] not in hits(many)
+    many.toggle(key="field-same_patient").set_value(True).run()
+    assert hits(many)[0] == ids[1]
+    assert address(many)["same-patient"] == "1"
+
+
+def test_two_models_are_fused_by_their_mean_score(many: AppTest, ids: list[str], pseudonymizer: Pseudonymizer) -> None:
+    search_by(many, ids[0])
+    alone = hits(many)
+    many.multiselect(key="field-models").set_value(["efficientnet-lite0", "efficientnet-lite1"]).run()
+    many.selectbox(key="field-fusion").set_value("score").run()
+    assert not many.exception
+    assert address(many)["fusion"] == "score"
+    step = np.pi / 2 / 29
+    mean = [(np.cos(step * one) + np.cos(step * (7 * one % 30))) / 2 for one in range(30)]
+    expected = sorted(range(3, 30), key=lambda one: -mean[one])
+    assert hits(many)[0] == pseudonymizer.point_id("instance", expected[0]) != alone[0]
+    assert float(cards(many, among="like")[0]["score"]) == pytest.approx(mean[expected[0]], abs=1e-3)

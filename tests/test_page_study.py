@@ -28,8 +28,9 @@ def _no_reader_is_left() -> Iterator[None]:
 
 @pytest.fixture
 def file(write_dicom: Callable[..., Path]) -> Path:
-    """Two frames of a CT in HU, from -1000 to 1000."""
-    slices = np.linspace(-1000, 1000, 2 * 16 * 16).reshape(2, 16, 16).astype(np.int16)
+    """Two frames of a CT in HU, from -1000 to 1000, and one of a single value."""
+    rising = np.linspace(-1000, 1000, 2 * 16 * 16).reshape(2, 16, 16)
+    slices = np.concatenate([rising, np.full((1, 16, 16), 7)]).astype(np.int16)
     return write_dicom(
         "MRN-77.dcm", slices, Modality="CT", StudyInstanceUID=STUDY, RescaleSlope=1, RescaleIntercept=0,
     )  # fmt: skip
@@ -49,7 +50,7 @@ def page(
                 {MODEL.model: np.eye(4, dtype=np.float32)[number]},
                 {
                     "modality": "CT", "series": "one", "instance": identity.instance, "content": identity.content,
-                    "frame": number, "frames": 2,
+                    "frame": number, "frames": 3,
                 },
             )
             for number in (1, 2)
@@ -85,7 +86,7 @@ def test_another_frame_of_the_file_is_a_slide_away(page: AppTest) -> None:
     (frame,) = [one for one in page.slider if one.label == "frame"]
     frame.set_value(2).run()
     assert not page.exception
-    assert "frame 2 of 2" in steps(page)
+    assert "frame 2 of 3" in steps(page)
     assert page.query_params["frame"] == "2"
 
 
@@ -117,3 +118,12 @@ def test_without_a_catalogue_the_thumbnail_is_shown_and_how_to_have_more(
     assert not page.exception
     assert not page.get("link_button")
     assert any("RADSEARCH_CATALOGUE" in one.value for one in page.caption)
+
+
+def test_a_frame_of_one_value_and_windows_of_any_size_are_shown(page: AppTest) -> None:
+    page.query_params["frame"] = "3"
+    for window in ("", "40,400", "0,0.5", "-1e6,1e6", "nonsense"):
+        page.query_params["window"] = window
+        page.run()
+        assert not page.exception
+        assert "frame 3 of 3" in steps(page)
