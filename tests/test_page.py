@@ -304,3 +304,20 @@ def test_two_models_are_fused_by_their_mean_score(many: AppTest, ids: list[str],
     expected = sorted(range(3, 30), key=lambda one: -mean[one])
     assert hits(many)[0] == pseudonymizer.point_id("instance", expected[0]) != alone[0]
     assert float(cards(many, among="like")[0]["score"]) == pytest.approx(mean[expected[0]], abs=1e-3)
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        ("nonsense", "x", None), ("similar", "<i>", None), ("bar", "shown", "3"), ("bar", "modality", ""),
+        ("drop", "models/x", None), ("drop", "file/x", None), ("drop", "", None), ("note", "x", "y"), ("open", 5, None),
+        ("like", ["a"], None), "similar", 7, ("similar",), ("part", "", None), {"similar": 1},
+    ],
+)  # fmt: skip
+def test_what_no_button_asks_for_is_passed_over(page: AppTest, ids: list[str], asked: object) -> None:
+    search_by(page, ids[0])
+    before = address(page)
+    page.session_state["asked"] = asked
+    page.run()
+    assert not page.exception
+    assert address(page) == before

@@ -13,11 +13,15 @@ import streamlit as st
 from streamlit.components import v2
 
 from radsearch.errors import RadSearchError
+from radsearch.search import is_id
 from ui import session
 from ui.cards import Shown, card_of
 from ui.escaping import as_markdown
+from ui.filters import WORD_FACETS
 from ui.saved import LONGEST_NOTE
 from ui.shared import collections
+from ui.state import EXAMPLE_FIELDS
+from ui.viewer import WHOLE
 
 _CARD_PIXELS = 160
 _JS = Path(__file__).with_name("gallery.js").read_text(encoding="utf-8")
@@ -83,11 +87,13 @@ def ask_from(key: str) -> None:
 
 
 def perform_asked() -> None:
-    """Call it first: do what was asked for since the last run."""
-    asked = st.session_state.pop("asked", None)
-    if asked:
-        name, point, text = asked
-        _ACTS[name](point, text or "")
+    """Call it first: do what was asked for since the last run. It comes from a browser: what is none is passed over."""
+    match st.session_state.pop("asked", None):
+        case [str(name), str(point), None | str() as text]:
+            if name in _OF_IMAGES and is_id(point):
+                _OF_IMAGES[name](point, text or "")
+            elif name in _OTHERS:
+                _OTHERS[name](point, text or "")
 
 
 def go(page: str, **query: str) -> None:
@@ -130,13 +136,22 @@ def _drop_example(place: str, _: str) -> None:
     """Args: place: `FIELD/ID` of an indexed image, or `file/NUMBER` of an upload."""
     field, _, one = place.partition("/")
     if field == "file":
-        session.set_uploads([upload for number, upload in enumerate(session.uploads()) if number != int(one)])
+        session.set_uploads([upload for number, upload in enumerate(session.uploads()) if str(number) != one])
         session.change(session.current().having(part=None))
-    else:
+    elif field in EXAMPLE_FIELDS:
         session.change(session.current().without_example(field, one))
 
 
-_ACTS: dict[str, Callable[[str, str], None]] = {
+def _toggle(facet: str, value: str) -> None:
+    if facet in WORD_FACETS and value:
+        session.change(session.current().toggled(facet, value))
+
+
+def _begin_part(*_: str) -> None:
+    st.session_state["part-drawn"] = session.current().part or WHOLE
+
+
+_OF_IMAGES: dict[str, Callable[[str, str], None]] = {
     "similar": lambda point, _: search_similar(point),
     "like": lambda point, _: _judge(point, liked=True),
     "unlike": lambda point, _: _judge(point, liked=False),
@@ -144,7 +159,5 @@ _ACTS: dict[str, Callable[[str, str], None]] = {
     "open": lambda point, _: go("study", image=point),
     "take-out": lambda point, _: _change_collection(lambda name: collections().remove(name, point)),
     "note": lambda point, text: _change_collection(lambda name: collections().note_image(name, point, text)),
-    "drop": _drop_example,
-    "bar": lambda field, value: session.change(session.current().toggled(field, value)),
-    "part": lambda *_: st.session_state.update({"part-drawn": session.current().part or (0, 0, 1000, 1000)}),
 }
+_OTHERS: dict[str, Callable[[str, str], None]] = {"drop": _drop_example, "bar": _toggle, "part": _begin_part}

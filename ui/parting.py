@@ -12,9 +12,8 @@ from ui.pictures import address_of, webp_of
 from ui.searching import Surroundings
 from ui.state import State, sole_query
 from ui.telling import say
-from ui.viewer import Part, View, show_picture
+from ui.viewer import WHOLE, Part, View, show_picture
 
-_ALL: Part = (0, 0, 1000, 1000)
 _LEAST = 20  # thousandths: less is a click
 _WORDS = "Search by a part of this picture"
 
@@ -45,7 +44,7 @@ def _draw(read_picture: Callable[[], bytes]) -> None:
     except RadSearchError as error:
         say(str(error))
         return
-    part: Part = st.session_state.get("part-drawn") or _ALL
+    part: Part = st.session_state.get("part-drawn") or WHOLE
     left, top, right, bottom = part
     view = View(address or "", "The picture to search by", part=part, height="min(55vh, 520px)")
     show_picture(view, key="part-viewer", on_part=_take)
@@ -56,7 +55,7 @@ def _draw(read_picture: Callable[[], bytes]) -> None:
     columns[0].slider("left and right", 0.0, 100.0, step=0.5, key="part-across", on_change=_take_sliders, format="%d")
     columns[1].slider("top and bottom", 0.0, 100.0, step=0.5, key="part-down", on_change=_take_sliders, format="%d")
     with st.container(horizontal=True):
-        if st.button("Search by this part", type="primary", key="part-search", disabled=part == _ALL):
+        if st.button("Search by this part", type="primary", key="part-search", disabled=part == WHOLE):
             _search(part)
         if st.button("By the whole picture", key="part-whole"):
             _search(None)

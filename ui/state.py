@@ -19,6 +19,7 @@ _LISTS = {
     "pathology_none": "not-pathology", "dataset": "dataset", "view": "view", "sex": "sex",
 }  # fmt: skip
 _SPANS = ("age", "year")
+EXAMPLE_FIELDS = ("ids", "liked", "disliked")
 FILTER_FIELDS = (
     "modality", "region", "pathology", "pathology_all", "pathology_none", "dataset", "view", "sex", "age", "year",
 )  # fmt: skip

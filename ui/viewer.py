@@ -18,6 +18,7 @@ _HTML, _CSS, _JS = ((_FOLDER / f"viewer.{kind}").read_text(encoding="utf-8") for
 
 Window = tuple[float, float]
 Part = tuple[int, int, int, int]
+WHOLE: Part = (0, 0, 1000, 1000)
 
 
 @dataclass(frozen=True, slots=True)
