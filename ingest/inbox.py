@@ -24,6 +24,7 @@ from radsearch.catalogue import Catalogue
 from radsearch.errors import SettingsError
 
 _STATE = ".radsearch-inbox"
+_PLACES_AT_ONCE = 64
 _REFUSED_FOLDER = "refused"  # below that of files which are done
 _MAY_PASS = ("file cannot be read", "file cannot be reached", "file is missing")  # how such reasons begin
 _FOR_ALL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
@@ -126,6 +127,8 @@ class Inbox:
                 if trace_of(source.lstat()) == trace:  # else it was sent again: the next look will find that
                     places[source] = move(source, self._place_of(path, outcome))
                     moved.append(path)
+                    if len(places) >= _PLACES_AT_ONCE:
+                        self._follow(places)
             except FileNotFoundError:
                 continue
             except OSError as error:
@@ -134,10 +137,15 @@ class Inbox:
                     break
         if self.done:
             self._tidy(emptied | set(map(folder_of, moved)))
+        self._follow(places)
         self.memory.forget(moved)
+        return len(moved), kept
+
+    def _follow(self, places: dict[Path, Path]) -> None:
+        """A kill loses the way to the last few files at most."""
         if self.catalogue is not None:
             self.catalogue.moved(places)
-        return len(moved), kept
+        places.clear()
 
     def _place_of(self, path: str, outcome: str) -> Path:
         assert self.done is not None  # noqa: S101 -- only asked for where files go somewhere

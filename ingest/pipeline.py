@@ -25,7 +25,7 @@ from ingest.planning import Job, Wanted, plan, stored_of
 from ingest.report import Accounts, FileOutcome
 from ingest.sources import SourceFile
 from radsearch.catalogue import catalogue_of
-from radsearch.errors import EmbeddingError, OutOfDeviceMemoryError
+from radsearch.errors import EmbeddingError, OutOfDeviceMemoryError, RadSearchError
 from radsearch.index import Index, IndexedImage
 from radsearch.models import ModelSpec
 from radsearch.models.devices import expected_gpus
@@ -86,6 +86,7 @@ class Ingestion:
         )
         self._pool = IsolatedPool(order, workers, limits_of(settings))
         self.embedding = embedding or Embedding(models, settings, index.card.models)
+        self.catalogue_fault: RadSearchError | None = None  # why places were not kept (any more)
         self.known_only = False  # whether files that the index does not hold yet are left out
         self._handed_out = 0
 
@@ -201,7 +202,10 @@ class Ingestion:
                 jobs.append(job)
         if self._catalogue is not None:
             places = ((job.identified.identity.instance, job.source.path) for _, job in candidates)
-            self._catalogue.record(place for place in places if not self.known_only or place[0] in stored)
+            try:
+                self._catalogue.record(place for place in places if not self.known_only or place[0] in stored)
+            except RadSearchError as error:  # the images are worth more than the way back to their files
+                self._catalogue, self.catalogue_fault = None, error
         self.accounts.record(settled)
         return jobs
 

@@ -42,6 +42,7 @@ class Run:
         Raises:
             SettingsError: there was no file at all, in all parts; the report cannot be written.
             DiskFullError: there is no room to build the graph; the report is written.
+            RadSearchError: the catalogue could not be written; all else is done, and the report is written.
         """
         try:
             self.index.finish()
@@ -49,6 +50,8 @@ class Run:
             summary = summarise(self.ingestion.accounts, self.fingerprints, time.monotonic() - self.begun)
             if report is not None:
                 write_report(report, summary, self.ingestion.accounts)
+        if self.ingestion.catalogue_fault is not None:
+            raise self.ingestion.catalogue_fault
         if summary.found == 0 and self.archive.part is None and in_time:
             raise SettingsError(f"no files in {self.archive.path}")
         return summary

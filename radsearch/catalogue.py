@@ -39,18 +39,24 @@ class Catalogue:
 
     def moved(self, places: Mapping[Path, Path]) -> None:
         """Follow files that were moved, from old to new path. Raises as `record`."""
-        if places and self._file.exists():
+        if places and self._is_there():
             rows = [(os.fsencode(place), os.fsencode(source)) for source, place in places.items()]
             with self._opened() as base:
                 base.executemany("UPDATE original SET path = ? WHERE path = ?", rows)
 
     def path_of(self, instance: str) -> Path | None:
         """Where the file of an instance was last; None where nobody has said. Raises as `record`."""
-        if not self._file.exists():
+        if not self._is_there():
             return None
         with self._opened() as base:
             found = base.execute("SELECT path FROM original WHERE instance = ?", (instance,)).fetchone()
         return Path(os.fsdecode(found[0])) if found else None
+
+    def _is_there(self) -> bool:
+        try:
+            return self._file.exists()
+        except OSError as error:
+            raise RadSearchError(f"the catalogue {self._file} cannot be used ({type(error).__name__})") from error
 
     @contextmanager
     def _opened(self) -> Iterator[sqlite3.Connection]:

@@ -112,9 +112,11 @@ class Thumbnails:
         removed = 0
         try:
             for file in self.folder.glob("[0-9a-f][0-9a-f]/*"):
-                if _FILE.fullmatch(file.name) and file.stem not in used and file.stat().st_mtime <= oldest:
-                    file.unlink()
-                    removed += 1
+                if _FILE.fullmatch(file.name) and file.stem not in used:
+                    with contextlib.suppress(FileNotFoundError):  # a half written one that has its name now
+                        if file.stat().st_mtime <= oldest:
+                            file.unlink()
+                            removed += 1
         except OSError as error:
             raise RadSearchError(f"a thumbnail in {self.folder} cannot be removed ({error.strerror})") from error
         return removed

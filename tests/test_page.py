@@ -243,7 +243,7 @@ def test_upload_of_an_indexed_picture_is_that_image_and_needs_no_model(
     assert not page.error
     assert sorted(hits(page)) == sorted(ids[1:])
     assert cards(page)[0]["picture"].startswith("data:image/webp;base64,")
-    ask(page, "drop", "file/0")
+    ask(page, "drop", cards(page, among="drop")[0]["id"])
     assert page.info[0].value.startswith("Drop an image above")
 
 
@@ -321,3 +321,69 @@ def test_what_no_button_asks_for_is_passed_over(page: AppTest, ids: list[str], a
     page.run()
     assert not page.exception
     assert address(page) == before
+
+
+def test_collection_with_an_id_of_nonsense_can_be_seen_and_mended(
+    page: AppTest, ids: list[str], settings: Settings
+) -> None:
+    saved = Collections(settings.settings_folder)
+    saved.add(saved.make("one"), ["+" + "1" * 31, ids[1]])
+    page.run()
+    page.switch_page("views/collections.py").run()
+    assert not page.exception
+    assert [card["id"] for card in cards(page)] == [ids[1]]
+    assert page.warning[0].value.startswith("1 of its images")
+
+
+def test_note_of_a_collection_is_the_last_one_whoever_wrote_it(page: AppTest, settings: Settings) -> None:
+    saved = Collections(settings.settings_folder)
+    saved.make("one")
+    page.run()
+    page.switch_page("views/collections.py").run()
+    saved.note("one", "of somebody else")
+    page.run()
+    assert page.text_area[0].value == "of somebody else"
+
+
+def test_collections_that_cannot_be_read_leave_the_search_as_it_is(
+    page: AppTest, ids: list[str], settings: Settings
+) -> None:
+    settings.settings_folder.mkdir(parents=True, exist_ok=True)
+    (settings.settings_folder / "collections.sqlite").write_bytes(b"no database at all, but long enough" * 99)
+    search_by(page, ids[0])
+    assert not page.exception
+    assert len(hits(page)) == 3
+    ask(page, "add", ids[1])
+    assert not page.exception
+    assert "cannot be used" in page.error[0].value
+
+
+def test_a_second_click_that_came_too_early_does_no_harm_in_browse(many: AppTest) -> None:
+    many.run()
+    many.switch_page("views/browse.py").run()
+    many.button(key="next").click().run()
+    many.session_state["starts"] = many.session_state["starts"][:1]  # as after two clicks on Previous
+    many.button(key="previous").click().run()
+    assert not many.exception
+    assert "Images 1 to 24 of 30" in [one.value for one in many.markdown]
+
+
+def test_an_upload_is_forgotten_by_the_server_when_it_is_read(page: AppTest, write_png: Callable[..., Path]) -> None:
+    page.run()
+    page.file_uploader[0].upload("picture.png", write_png().read_bytes()).run()
+    assert not page.exception
+    kept = [file for one in page.file_uploader for file in one.value or ()]
+    assert kept == []
+
+
+def test_two_uploads_of_the_same_file_are_taken_out_one_by_one(page: AppTest, write_png: Callable[..., Path]) -> None:
+    page.run()
+    content = write_png().read_bytes()
+    page.file_uploader[0].upload("one.png", content).run()
+    page.file_uploader[0].upload("two.png", content).run()
+    first, second = [card["id"] for card in cards(page, among="drop")]
+    assert first != second
+    ask(page, "drop", first)
+    page.session_state["asked"] = ("drop", first, None)
+    page.run()
+    assert [card["id"] for card in cards(page, among="drop")] == [second]

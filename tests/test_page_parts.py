@@ -19,7 +19,7 @@ from radsearch.errors import EmbeddingError, IndexBusyError, RadSearchError
 from radsearch.index import IndexCard, IndexedImage, open_index
 from radsearch.privacy import Pseudonymizer
 from radsearch.reading.manifest import KNOWN
-from radsearch.search import Embedders
+from radsearch.search import Embedders, is_id
 from radsearch.settings import Settings
 from radsearch.study import Facts, Fingerprint, Labels, SearchFilter, Span
 from ui import cards, exporting
@@ -34,14 +34,16 @@ from ui.pictures import address_of, part_of, webp_of
 from ui.saved import MOST_IMAGES, Collections
 from ui.searching import Surroundings, asks_for_something, find
 from ui.state import LOT, MOST_SHOWN, State, query_of, sole_query, state_of
+from ui.viewer import part_in, window_in
 from ui.windows import CT_WINDOWS, text_of, window_of
 
 WORDS = st.lists(st.text(min_size=1, max_size=8), max_size=4, unique=True).map(tuple)
+IDS = st.lists(st.uuids().map(str), max_size=4, unique=True).map(tuple)
 YEARS = st.none() | st.integers(0, 9999)
 SPANS = st.builds(Span, YEARS, YEARS).map(lambda span: None if span == Span() else span)
 PARTS = st.none() | st.tuples(st.integers(0, 499), st.integers(0, 499), st.integers(500, 1000), st.integers(500, 1000))
 STATES = st.builds(
-    State, WORDS, WORDS, WORDS, st.text(max_size=20), WORDS, st.sampled_from(["rank", "score"]), WORDS, WORDS,
+    State, IDS, IDS, IDS, st.text(max_size=20), WORDS, st.sampled_from(["rank", "score"]), WORDS, WORDS,
     WORDS, WORDS, WORDS, WORDS, WORDS, WORDS, SPANS, SPANS, PARTS, st.booleans(),
     st.sampled_from([None, "patient", "study", "series"]),
     st.integers(LOT, MOST_SHOWN),
@@ -299,12 +301,12 @@ def test_a_part_goes_with_its_image() -> None:
     assert not sole_query(state, [object()])
 
 
-def test_a_part_of_two_images_is_a_sentence(filled: Settings) -> None:
+def test_a_part_without_its_image_is_passed_over(filled: Settings, pseudonymizer: Pseudonymizer) -> None:
     around = Surroundings(filled, Lease(filled), Embedders(filled), Originals(filled))
     with around.lease.index() as index:
         card = index.card
-    with pytest.raises(RadSearchError, match="one image"):
-        find(State(ids=("a", "b"), part=(0, 0, 9, 9)), [], card, around)
+    liked = State(liked=(pseudonymizer.point_id("x", 1),), part=(0, 0, 9, 9))
+    assert find(liked, [], card, around) == []
 
 
 def test_a_part_is_cut_out_of_a_picture() -> None:
@@ -316,7 +318,7 @@ def test_a_part_is_cut_out_of_a_picture() -> None:
     assert cut[5:, 5:].min() > 240
 
 
-@pytest.mark.parametrize("text", ["", "1", "1,2,3", "nan,5", "40,0", "40,-3", "inf,2", "a,b", "1e7,3"])
+@pytest.mark.parametrize("text", ["", "1", "1,2,3", "nan,5", "40,0", "40,-3", "inf,2", "a,b", "1e13,3"])
 def test_what_is_no_window_is_passed_over(text: str) -> None:
     assert window_of(text) is None
 
@@ -324,3 +326,76 @@ def test_what_is_no_window_is_passed_over(text: str) -> None:
 @pytest.mark.parametrize("window", [*CT_WINDOWS.values(), (0.25, 0.125)])
 def test_a_window_survives_its_address(window: tuple[float, float]) -> None:
     assert window_of(text_of(window)) == window
+
+
+@pytest.mark.parametrize("one", ["+" + "1" * 31, "{12345678123456781234567812345678}", "1_" + "1" * 30])
+def test_an_id_is_as_the_index_writes_it(one: str) -> None:
+    """What Python takes for a UUID the engine does not: it would be a traceback, or for ever in a collection."""
+    assert not is_id(one)
+    state = state_of({"id": [one], "like": [one], "unlike": [one, "nonsense"]})
+    for point in (*state.ids, *state.liked, *state.disliked):
+        assert is_id(point)
+
+
+def test_an_id_that_is_none_is_kept_where_the_search_says_so() -> None:
+    assert state_of({"id": ["nonsense", "ABCDEF00-0000-0000-0000-000000000000"], "unlike": ["nonsense"]}) == State(
+        ids=("nonsense", "abcdef00-0000-0000-0000-000000000000")
+    )
+
+
+def test_a_number_of_any_length_is_passed_over() -> None:
+    assert state_of({"shown": ["9" * 5000]}).shown == LOT
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [None, [], 7, "abcd", ["a", "b"], [None, None], [0, 0], [0, -1], [float("nan"), 1], [1, float("inf")], [1, 2, 3]],
+)
+def test_what_is_no_window_is_not_taken_from_a_browser(sent: object) -> None:
+    assert window_in(sent) is None
+
+
+@pytest.mark.parametrize(
+    "sent", [None, [], ["a"] * 4, [None] * 4, [0, 0, 1001, 10], [5, 0, 5, 10], [-1, 0, 5, 5], [0.5, 0, 5, 5], [0, 0, 9]]
+)
+def test_what_is_no_part_is_not_taken_from_a_browser(sent: object) -> None:
+    assert part_in(sent) is None
+
+
+def test_windows_and_parts_come_from_a_browser() -> None:
+    assert window_in([40, 400.5]) == (40.0, 400.5)
+    assert part_in([0, 10, 1000, 500]) == (0, 10, 1000, 500)
+
+
+def test_who_waits_goes_on_when_closing_fails(filled: Settings) -> None:
+    lease = Lease(filled)
+    with lease.index() as first:
+        assert first.count() == 1
+    entered, results = threading.Event(), []
+
+    def wait() -> None:
+        entered.set()
+        with lease.index() as index:
+            results.append(index.count())
+
+    waiting = threading.Thread(target=wait, daemon=True)
+    with lease.index() as index:
+        close = index.close
+
+    def fail() -> None:
+        close()
+        raise OSError("no room")
+
+    index.close = fail  # type: ignore[method-assign]
+
+    def leave() -> None:
+        with lease.index():
+            lease._due = True
+            waiting.start()
+            entered.wait()
+            time.sleep(0.2)
+
+    with pytest.raises(OSError, match="no room"):
+        leave()
+    waiting.join(10)
+    assert results == [1]

@@ -817,3 +817,12 @@ def test_the_catalogue_learns_where_each_file_is_also_of_an_index_that_was_made_
     assert found == {mixed.archive / file for file, (outcome, _) in files.items() if outcome == "unchanged"}
     held = json.dumps([point.payload for point in mixed.points().values()])
     assert str(mixed.archive) not in held
+
+
+def test_a_catalogue_that_cannot_be_written_costs_no_image(mixed: Room, tmp_path: Path) -> None:
+    (tmp_path / "catalogue.sqlite").write_bytes(b"no database at all, but long enough" * 99)
+    mixed.settings = replace(mixed.settings, catalogue=tmp_path / "catalogue.sqlite")
+    with mixed.begin("tiny") as ingestion:
+        ingest_all(ingestion, lambda: Archive(mixed.archive).files(mixed.pseudonymizer), lambda: None)
+        assert "cannot be used" in str(ingestion.catalogue_fault)
+    assert mixed.points()

@@ -4,6 +4,8 @@ from dataclasses import replace
 
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
+from streamlit.runtime.memory_uploaded_file_manager import MemoryUploadedFileManager
+from streamlit.runtime.scriptrunner import get_script_run_ctx
 
 from radsearch.errors import RadSearchError
 from radsearch.index import IndexCard
@@ -31,6 +33,7 @@ def ask_for_files(around: Surroundings) -> DeltaGenerator:
         if files:
             st.session_state["uploads-taken"] = taken + 1
             _take(files, around)
+            _forget(files)
             st.rerun()
     return columns[1]
 
@@ -61,6 +64,14 @@ def _take(files: list[st.runtime.uploaded_file_manager.UploadedFile], around: Su
         session.change(replace(session.current(), text="", part=None, shown=State().shown))
     session.set_uploads(held)
     st.session_state["faults"] = list(dict.fromkeys(faults))
+
+
+def _forget(files: list[st.runtime.uploaded_file_manager.UploadedFile]) -> None:
+    """Streamlit keeps an upload until the tab is closed; nobody asks for these again."""
+    context = get_script_run_ctx()
+    if context is not None and isinstance(context.uploaded_file_mgr, MemoryUploadedFileManager):
+        for file in files:
+            context.uploaded_file_mgr.remove_file(context.session_id, file.file_id)
 
 
 def _take_text() -> None:

@@ -7,6 +7,15 @@ _JOINER = "\u2060"  # takes no room, and keeps a word from being read as a link,
 _PUNCTUATION = re.compile(r"([!-/:-@\[-`{-~])")
 
 
+def is_text(words: str) -> bool:
+    """Whether it can be written down: half of a surrogate pair cannot."""
+    try:
+        words.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def as_html(text: str) -> str:
     """For text and for attributes in quotes."""
     return html.escape(text, quote=True)

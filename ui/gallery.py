@@ -12,15 +12,15 @@ from pathlib import Path
 import streamlit as st
 from streamlit.components import v2
 
-from radsearch.errors import RadSearchError
 from radsearch.search import is_id
 from ui import session
 from ui.cards import Shown, card_of
-from ui.escaping import as_markdown
+from ui.escaping import as_markdown, is_text
 from ui.filters import WORD_FACETS
 from ui.saved import LONGEST_NOTE
 from ui.shared import collections
 from ui.state import EXAMPLE_FIELDS
+from ui.telling import noticed
 from ui.viewer import WHOLE
 
 _CARD_PIXELS = 160
@@ -89,7 +89,7 @@ def ask_from(key: str) -> None:
 def perform_asked() -> None:
     """Call it first: do what was asked for since the last run. It comes from a browser: what is none is passed over."""
     match st.session_state.pop("asked", None):
-        case [str(name), str(point), None | str() as text]:
+        case [str(name), str(point), None | str() as text] if is_text(point + (text or "")):
             if name in _OF_IMAGES and is_id(point):
                 _OF_IMAGES[name](point, text or "")
             elif name in _OTHERS:
@@ -111,14 +111,11 @@ def search_similar(point: str) -> None:
 def add_to_collection(point: str) -> None:
     """Into the collection that is chosen, or a new one."""
     saved = collections()
-    try:
+    with noticed():
         name = saved.make(st.session_state.get("collection") or "Collection 1")
         saved.add(name, [point])
-    except RadSearchError as error:
-        st.session_state["notice"] = str(error)
-        return
-    st.session_state["collection"] = name
-    st.toast(f"Added to {as_markdown(name)}")
+        st.session_state["collection"] = name
+        st.toast(f"Added to {as_markdown(name)}")
 
 
 def _judge(point: str, *, liked: bool) -> None:
@@ -126,17 +123,15 @@ def _judge(point: str, *, liked: bool) -> None:
 
 
 def _change_collection(act: Callable[[str], None]) -> None:
-    try:
+    with noticed():
         act(st.session_state.get("collection") or "")
-    except RadSearchError as error:
-        st.session_state["notice"] = str(error)
 
 
 def _drop_example(place: str, _: str) -> None:
-    """Args: place: `FIELD/ID` of an indexed image, or `file/NUMBER` of an upload."""
+    """Args: place: `FIELD/ID` of an indexed image, or `file/TOKEN` of an upload."""
     field, _, one = place.partition("/")
     if field == "file":
-        session.set_uploads([upload for number, upload in enumerate(session.uploads()) if str(number) != one])
+        session.set_uploads([upload for upload in session.uploads() if upload.token != one])
         session.change(session.current().having(part=None))
     elif field in EXAMPLE_FIELDS:
         session.change(session.current().without_example(field, one))

@@ -2,14 +2,20 @@
 
 import streamlit as st
 
+from radsearch.errors import RadSearchError
+from ui.escaping import as_markdown
 from ui.saved import LONGEST_NAME
 from ui.shared import collections
+from ui.telling import noticed
 
 
 def choose_collection() -> None:
     """In the sidebar: one that there is, or a new one by typing its name."""
-    saved = collections()
-    names = list(saved.names())
+    try:
+        names = list(collections().names())
+    except RadSearchError as error:  # no reason to show nothing else
+        st.sidebar.caption(as_markdown(str(error)))
+        return
     chosen = st.session_state.get("collection")
     if chosen not in names:
         chosen = names[0] if names else None
@@ -28,4 +34,5 @@ def choose_collection() -> None:
 
 def _take() -> None:
     name = st.session_state["chosen-collection"]
-    st.session_state["collection"] = collections().make(name) if name and name.strip() else None
+    with noticed():
+        st.session_state["collection"] = collections().make(name) if name and name.strip() else None

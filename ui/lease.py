@@ -47,8 +47,10 @@ class Lease:
             with self._turn:
                 self._users -= 1
                 self._used = time.monotonic()
-                self._close_if_due()
-                self._turn.notify_all()
+                try:
+                    self._close_if_due()
+                finally:
+                    self._turn.notify_all()
 
     def _taken(self) -> Index:
         with self._turn:
@@ -78,7 +80,10 @@ class Lease:
         """Close it as soon as somebody else waits for it; ends with it."""
         while True:
             time.sleep(_LOOK_SECONDS)
-            wanted = index.is_wanted()
+            try:
+                wanted = index.is_wanted()
+            except OSError:  # of a share that is away for a moment
+                wanted = False
             with self._turn:
                 if self._index is not index:
                     return

@@ -26,13 +26,14 @@ _COLOUR_HINT = "Wheel or + and -: zoom. Drag or arrows: move. Double click or 0:
 def look_at(point: Stored) -> None:
     """The original where the catalogue leads to it, else the thumbnail."""
     originals = around().originals
+    known = True
     try:
         known = originals.are_known(point)
         frame = _frame(point) if known else 1
         image = originals.frame(point, frame) if known else None
     except RadSearchError as error:
         say(str(error))
-        known, image = False, None
+        image = None
     if image is None:
         _thumbnail(point, why=not known)
         return
@@ -68,7 +69,7 @@ def _frame(point: Stored) -> int:
     frames = point.payload.get("frames") or 1
     named = st.query_params.get("frame", "")
     own = point.payload.get("frame") or 1
-    number = int(named) if named.isdecimal() and 1 <= int(named) <= frames else own
+    number = int(named) if named.isdecimal() and len(named) < 7 and 1 <= int(named) <= frames else own  # noqa: PLR2004
     if frames == 1:
         return 1
     key = f"frame-{point.id}"
@@ -88,13 +89,13 @@ def _windows(image: StudyImage, grey: GreyRange, shown: Window) -> None:
     st.session_state["window-name"] = named
     st.pills("window", names, key="window-name", on_change=_choose_named, label_visibility="collapsed")
     columns = st.columns(2)
-    span = max(grey.high - grey.low, 1.0)
-    edges = {
-        "centre": (min(grey.low, shown[0]), max(grey.high, shown[0])),
-        "width": (min(1.0, shown[1]), max(span, shown[1])),
-    }
+    span = grey.high - grey.low or 1.0
     whole = span > 20  # noqa: PLR2004 -- below it fractions are worth choosing
     step = 1.0 if whole else span / 200
+    edges = {
+        "centre": (min(grey.low, shown[0]), max(grey.high, shown[0])),
+        "width": (min(step, shown[1]), max(span, shown[1])),
+    }
     for column, (name, (low, high)), value in zip(columns, edges.items(), shown, strict=True):
         key = f"window-{name}"
         st.session_state[key] = float(round(value)) if whole else value

@@ -12,7 +12,7 @@ from ui.cards import Shown
 from ui.gallery import Action, show_grid
 from ui.parting import draw_part, picture_of_original
 from ui.pictures import part_of
-from ui.searching import Surroundings
+from ui.searching import Surroundings, Upload
 from ui.state import sole_query
 from ui.viewer import Part
 
@@ -30,7 +30,7 @@ def show_query(known: dict[str, Stored], shared: Surroundings) -> None:
         if state.text and not (state.ids or state.liked or uploads):
             st.caption("words")
             st.text(state.text)
-        files = [_of_file(place, part) for place in range(len(uploads))]
+        files = [_of_file(upload, part) for upload in uploads]
         points = [_of_point(point, known.get(point), part, shared) for point in state.ids]
         judged = [
             replace(_shown(point, known.get(point)), id=f"{field}/{point}", head=head, kind=field)
@@ -46,11 +46,10 @@ def show_query(known: dict[str, Stored], shared: Surroundings) -> None:
             draw_part(lambda: uploads[0].picture if uploads else picture_of_original(seen[0], shared))
 
 
-def _of_file(place: int, part: Part | None) -> Shown:
-    upload = session.uploads()[place]
+def _of_file(upload: Upload, part: Part | None) -> Shown:
     picture = upload.picture if part is None else part_of(upload.picture, part)
     head = "file" if part is None else "part of the file"
-    return Shown(f"file/{place}", upload.facts, picture=picture, head=head, kind="query")
+    return Shown(f"file/{upload.token}", upload.facts, picture=picture, head=head, kind="query")
 
 
 def _of_point(point: str, stored: Stored | None, part: Part | None, shared: Surroundings) -> Shown:

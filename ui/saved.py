@@ -115,7 +115,11 @@ class Collections:
             base.execute("DELETE FROM image WHERE collection = ? AND id = ?", (name, point))
 
     def _asked(self, question: str, *values: str) -> list[tuple[Any, ...]]:
-        if not self._file.exists():
+        try:
+            there = self._file.exists()
+        except OSError as error:
+            raise RadSearchError(f"The collections in {self._file} cannot be used ({type(error).__name__}).") from error
+        if not there:
             return []
         with self._changing() as base:
             return base.execute(question, values).fetchall()

@@ -1,12 +1,13 @@
 """A state and its uploaded files -> ranked hits. Files are read and models loaded before the index is opened."""
 
 import tempfile
+import uuid
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from radsearch.errors import EmbeddingError, RadSearchError, UnreadableImageError
-from radsearch.index import IndexCard
+from radsearch.index import IndexCard, Stored
 from radsearch.models import models_of
 from radsearch.privacy import load_pseudonymizer
 from radsearch.search import Embedders, Part, QueryFile, Ranking, Searcher, Wanted, is_id
@@ -24,11 +25,15 @@ LARGEST_MEGABYTES = 200
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Upload:
-    """A file that a visitor searches by. It is on no disk any more; its picture lives as long as the session."""
+    """A file that a visitor searches by. It is on no disk any more; its picture lives as long as the session.
+
+    token: tells it from all others.
+    """
 
     file: QueryFile
     picture: bytes
     facts: Facts
+    token: str = field(default_factory=lambda: uuid.uuid4().hex)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -48,17 +53,17 @@ def read_upload(content: bytes | memoryview, settings: Settings) -> Upload:
         RadSearchError: a sentence about the file.
     """
     pseudonymizer = load_pseudonymizer(secret=settings.secret, secret_file=settings.secret_file.expanduser())
-    with tempfile.TemporaryDirectory(prefix="radsearch-") as folder:
-        path = Path(folder) / "upload"
-        path.write_bytes(content)
-        file = QueryFile(path, settings, pseudonymizer)
-        try:
+    try:
+        with tempfile.TemporaryDirectory(prefix="radsearch-") as folder:
+            path = Path(folder) / "upload"
+            path.write_bytes(content)
+            file = QueryFile(path, settings, pseudonymizer)
             shown = file.shown
             file.identity  # noqa: B018 -- asked for while the file is there
-        except UnreadableImageError as error:
-            raise RadSearchError(f"This file cannot be searched by: {error.reason}.") from error
-        except OSError as error:
-            raise RadSearchError(f"This file cannot be opened: {error.strerror}.") from error
+    except UnreadableImageError as error:
+        raise RadSearchError(f"This file cannot be searched by: {error.reason}.") from error
+    except OSError as error:
+        raise RadSearchError(f"This file cannot be opened: {error.strerror}.") from error
     return Upload(file, webp_of(shown.rendered.picture), shown.facts)
 
 
@@ -100,10 +105,8 @@ def find(state: State, uploads: Sequence[Upload], card: IndexCard, around: Surro
 def _files_of(state: State, uploads: Sequence[Upload], around: Surroundings) -> tuple[list[QueryFile], tuple[str, ...]]:
     """Files and indexed images to search by; an image that is searched by a part of becomes its file."""
     files, ids = [upload.file for upload in uploads], state.ids
-    if state.part is None:
+    if state.part is None or not sole_query(state, uploads):
         return files, ids
-    if not sole_query(state, uploads):
-        raise RadSearchError("A part is that of one image; take the others out, or search by all of it.")
     if ids:
         with around.lease.index() as index:
             points = index.retrieve([point for point in ids if is_id(point)])
@@ -120,6 +123,10 @@ def speaking_models(card: IndexCard, settings: Settings) -> list[str]:
     return [name for name in card.models if name in rows and rows[name].text]
 
 
+def _has_vector(point: Stored, model: str, frame: int) -> bool:
+    return point.payload.get("frame") == frame and model in point.payload.get("models", ())
+
+
 def _usual_models(card: IndexCard, settings: Settings) -> tuple[str, ...]:
     held = tuple(card.models)
     return held if len(held) == 1 else (settings.model,)
@@ -130,7 +137,8 @@ def _make_ready(name: str, files: Sequence[QueryFile], card: IndexCard, around: 
     held = card.models[name]
     for file in files:
         with around.lease.index() as index:
-            indexed = file.part is None and index.having("content", [file.identity.content])
+            same = index.having("content", [file.identity.content]) if file.part is None else []
+            indexed = any(_has_vector(point, name, file.number) for point in same)
         if not indexed:
             file.embed(held, around.embedders)
     if not files:

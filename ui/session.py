@@ -17,7 +17,10 @@ def begin(page: str) -> State:
     """
     query = {name: st.query_params.get_all(name) for name in st.query_params}
     moved = st.session_state.get("page") != page
-    if query != st.session_state.get("query") and (query or not moved):
+    if moved:
+        st.session_state.pop("part-drawn", None)
+    changed = st.session_state.pop("changed", False)  # by a click, which may know an address before the last one
+    if query != st.session_state.get("query") and (query or not moved) and not changed:
         st.session_state["state"] = state_of(query)
     st.session_state["page"] = page
     return current()
@@ -26,6 +29,7 @@ def begin(page: str) -> State:
 def visit(page: str) -> None:
     """Call it on a page without a state in its address."""
     st.session_state["page"] = page
+    st.session_state.pop("part-drawn", None)
 
 
 def current() -> State:
@@ -36,7 +40,8 @@ def current() -> State:
 
 def change(state: State) -> None:
     """From now on this is the state."""
-    st.session_state["state"] = state
+    st.session_state["state"], st.session_state["changed"] = state, True
+    st.session_state.pop("part-drawn", None)
 
 
 def publish(**more: str) -> None:

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal, cast
 
+from radsearch.search import canonical_id
 from radsearch.search.ranking import Group
 from radsearch.study import Span
 
@@ -11,6 +12,7 @@ LOT = 24  # hits that come at a time
 MOST_SHOWN = 20 * LOT
 _MOST_VALUES = 50
 _LONGEST_TEXT = 300
+_LONGEST_NUMBER = 7
 
 # Field of State -> its name in the address.
 _LISTS = {
@@ -124,6 +126,9 @@ def state_of(query: Mapping[str, Sequence[str]]) -> State:
         field: tuple(dict.fromkeys(value for value in query.get(name, ()) if value))[:_MOST_VALUES]
         for field, name in _LISTS.items()
     }
+    for name in EXAMPLE_FIELDS:  # an id that is none is kept where the search says so
+        known = [canonical_id(value) or (value if name == "ids" else None) for value in fields[name]]
+        fields[name] = tuple(dict.fromkeys(point for point in known if point))
     fields |= {name: _span_of(_first(query, name)) for name in _SPANS}
     fusion, group, shown = (_first(query, name) for name in ("fusion", "group", "shown"))
     return State(
@@ -133,7 +138,7 @@ def state_of(query: Mapping[str, Sequence[str]]) -> State:
         part=_part_of(_first(query, "part")),
         same_patient=_first(query, "same-patient") == "1",
         group=cast("Group", group) if group in ("patient", "study", "series") else None,
-        shown=min(max(int(shown), LOT), MOST_SHOWN) if shown.isdecimal() else LOT,
+        shown=min(max(int(shown), LOT), MOST_SHOWN) if shown.isdecimal() and len(shown) < _LONGEST_NUMBER else LOT,
     )
 
 

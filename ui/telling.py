@@ -31,6 +31,15 @@ def sentences() -> Iterator[None]:
         say(str(error))
 
 
+@contextmanager
+def noticed() -> Iterator[None]:
+    """For a callback: an error that a person can act on is said by the run that follows."""
+    try:
+        yield
+    except RadSearchError as error:
+        st.session_state["notice"] = str(error)
+
+
 def say(words: str) -> None:
     """Say that something could not be done; the words may hold anything."""
     st.error(as_markdown(words[:1].upper() + words[1:]))

@@ -4,6 +4,7 @@ The wheel or + and - zoom, 0 or a double click shows all of it, arrows or draggi
 goes back to the page when the button is let go.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -54,11 +55,11 @@ def show_picture(
         on_part: is called with a part that was drawn; dragging draws one then.
     """
 
-    def take(name: str, told: Callable[[Any], None] | None) -> Callable[[], None]:
+    def take(name: str, read: Callable[[Any], Any], told: Callable[[Any], None] | None) -> Callable[[], None]:
         def act() -> None:
-            value = st.session_state[key].get(name)
-            if told is not None and value:
-                told(tuple(value))
+            value = read(st.session_state[key].get(name))
+            if told is not None and value is not None:
+                told(value)
 
         return act
 
@@ -66,6 +67,24 @@ def show_picture(
     mount(
         key=key,
         data={**asdict(view), "mode": "part" if on_part else "look"},
-        on_window_change=take("window", on_window),
-        on_part_change=take("part", on_part),
+        on_window_change=take("window", window_in, on_window),
+        on_part_change=take("part", part_in, on_part),
     )
+
+
+def window_in(value: object) -> Window | None:
+    """A window that a browser has sent; None where it is none."""
+    match value:
+        case [int() | float() as centre, int() | float() as width] if width > 0:
+            window = float(centre), float(width)
+            return window if all(map(math.isfinite, window)) else None
+    return None
+
+
+def part_in(value: object) -> Part | None:
+    """A part that a browser has sent; None where it is none."""
+    match value:
+        case [int() as left, int() as top, int() as right, int() as bottom]:
+            inside = 0 <= left < right <= WHOLE[2] and 0 <= top < bottom <= WHOLE[3]
+            return (left, top, right, bottom) if inside else None
+    return None

@@ -8,13 +8,14 @@ CT_WINDOWS = {
     "brain": (40.0, 80.0),
     "liver": (90.0, 150.0),
 }
+_MOST = 1e12
 Window = tuple[float, float]
 """(centre, width) in modality units."""
 
 
 def text_of(window: Window) -> str:
     """As an address has it."""
-    return ",".join(f"{value:g}" for value in window)
+    return ",".join(f"{value:.10g}" for value in window)
 
 
 def window_of(text: str) -> Window | None:
@@ -23,4 +24,4 @@ def window_of(text: str) -> Window | None:
         centre, width = (float(value) for value in text.split(","))
     except ValueError:
         return None
-    return (centre, width) if abs(centre) <= 1e6 and 0 < width <= 1e6 else None  # noqa: PLR2004 -- also no NaN
+    return (centre, width) if abs(centre) <= _MOST and 0 < width <= _MOST else None  # also no NaN

@@ -135,7 +135,7 @@ def _fall_back(values: Values, grey: Greyscale, shown: _Distribution, steps: lis
         centre, width = CT_FALLBACK_WINDOW
         steps.append(f"no window stored: CT preset, centre {centre:g}, width {width:g} HU")
         return _window(values, centre, width, function="LINEAR")
-    if _is_shown_as_it_is(grey, shown):
+    if is_shown_as_it_is(grey, whole_byte=shown.whole_byte):
         steps.append(f"no window stored: {grey.bits_stored} bits as they are")
         return values / (2.0**grey.bits_stored - 1)
     low, high = (shown.percentile(percent) for percent in FALLBACK_PERCENTILES)
@@ -144,10 +144,10 @@ def _fall_back(values: Values, grey: Greyscale, shown: _Distribution, steps: lis
     return (values - low) / _positive(high - low)
 
 
-def _is_shown_as_it_is(grey: Greyscale, shown: _Distribution) -> bool:
+def is_shown_as_it_is(grey: Greyscale, *, whole_byte: bool) -> bool:
     """Up to 8 bits that nothing else is said of are what the device showed (ultrasound, secondary capture)."""
     rescaled = grey.modality_lut is not None or (grey.rescale_slope, grey.rescale_intercept) != (1.0, 0.0)
-    return shown.whole_byte and grey.bits_stored <= _BYTE and not rescaled
+    return whole_byte and grey.bits_stored <= _BYTE and not rescaled
 
 
 def _positive(width: float) -> float:

@@ -4,7 +4,13 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from radsearch.rendering.greyscale import CT_FALLBACK_WINDOW, FALLBACK_PERCENTILES, is_padding, to_modality_units
+from radsearch.rendering.greyscale import (
+    CT_FALLBACK_WINDOW,
+    FALLBACK_PERCENTILES,
+    is_padding,
+    is_shown_as_it_is,
+    to_modality_units,
+)
 from radsearch.study import StudyImage
 
 
@@ -40,10 +46,13 @@ def grey_range(image: StudyImage) -> GreyRange | None:
         centre, width = sum(grey.volume_range) / 2, grey.volume_range[1] - grey.volume_range[0]
     elif grey.modality == "CT" and low < 0:
         centre, width = CT_FALLBACK_WINDOW
+    elif is_shown_as_it_is(grey, whole_byte=image.pixels.dtype.kind == "u"):
+        width = 2.0**grey.bits_stored - 1
+        centre = width / 2
     else:
         first, last = np.percentile(values, FALLBACK_PERCENTILES)
         centre, width = float(first + last) / 2, float(last - first)
-    return GreyRange(low, high, centre, max(width, 1.0))
+    return GreyRange(low, high, centre, max(width, float(np.finfo(np.float32).tiny)))
 
 
 def windowed(image: StudyImage, centre: float, width: float) -> StudyImage:

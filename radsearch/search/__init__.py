@@ -23,7 +23,7 @@ from radsearch.search.ranking import Ranking, ranked
 from radsearch.settings import Settings
 from radsearch.study import XR_CODES, Facts, Fingerprint, Hit, SearchFilter, Vectors
 
-__all__ = ["Embedders", "Part", "QueryFile", "Ranking", "Searcher", "Wanted", "is_id", "rocchio"]
+__all__ = ["Embedders", "Part", "QueryFile", "Ranking", "Searcher", "Wanted", "canonical_id", "is_id", "rocchio"]
 
 if TYPE_CHECKING:
     from radsearch.models.base import Embedder
@@ -293,18 +293,21 @@ def _only(values: Sequence[str]) -> str | None:
     return values[0] if len(values) == 1 else None
 
 
-def is_id(text: str) -> bool:
-    """Whether an indexed image may have this id."""
-    try:
-        uuid.UUID(text)
-    except ValueError:
-        return False
-    return True
-
-
-def _id_of(text: str) -> str:
-    """An id as it is stored, however its UUID was written."""
+def canonical_id(text: str) -> str | None:
+    """An id as it is stored, however its UUID was written; None where it is none."""
     try:
         return str(uuid.UUID(text))
     except ValueError:
-        raise NothingToSearchError(f"{text!r} is no id of an indexed image (they look like UUIDs)") from None
+        return None
+
+
+def is_id(text: str) -> bool:
+    """Whether an indexed image may have this id, written so."""
+    return canonical_id(text) == text
+
+
+def _id_of(text: str) -> str:
+    point = canonical_id(text)
+    if point is None:
+        raise NothingToSearchError(f"{text!r} is no id of an indexed image (they look like UUIDs)")
+    return point

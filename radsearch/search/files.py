@@ -74,8 +74,9 @@ class QueryFile:
         Raises:
             NothingToSearchError: the part is smaller than 8 pixels in either direction.
         """
-        if self._cut is not None and self._cut.part == part:
-            return self._cut
+        last = self._cut
+        if last is not None and last.part == part:
+            return last
         rendered = self.shown.rendered
         rows, columns = rendered.picture.shape[:2]
         left, right = (round(share * columns) for share in (part.left, part.right))

@@ -97,11 +97,14 @@ def _in_order() -> None:
 
 
 def _forth(after: str) -> None:
-    st.session_state["starts"].append(after)
+    starts = st.session_state["starts"]
+    if after != starts[-1]:  # a second click that came before the first was answered
+        starts.append(after)
 
 
 def _back() -> None:
-    st.session_state["starts"].pop()
+    if len(st.session_state["starts"]) > 1:
+        st.session_state["starts"].pop()
 
 
 draw()

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import streamlit as st
 
-from radsearch.errors import RadSearchError
+from radsearch.search import is_id
 from ui import session
 from ui.cards import Shown
 from ui.exporting import archive_of, manifest_of, table_of
@@ -12,7 +12,7 @@ from ui.gallery import SAVED_ACTIONS, show_grid
 from ui.saved import LONGEST_NOTE, Saved
 from ui.shared import around, collections
 from ui.state import LOT
-from ui.telling import sentences
+from ui.telling import noticed, sentences
 
 
 def draw() -> None:
@@ -47,17 +47,11 @@ def _choose(names: dict[str, int]) -> str:
 
 def _show(saved: Saved) -> None:
     with around().lease.index() as index:
-        found = {point.id: point for point in index.retrieve(list(saved.notes))}
+        found = {point.id: point for point in index.retrieve([point for point in saved.notes if is_id(point)])}
     images = [Shown.of_point(found[point]) for point in saved.notes if point in found]
-    st.text_area(
-        "note",
-        saved.note,
-        key=f"note-{saved.name}",
-        on_change=_note,
-        args=(saved.name,),
-        max_chars=LONGEST_NOTE,
-        height=80,
-    )
+    key = f"note-{saved.name}"
+    st.session_state[key] = saved.note  # as it is now, whoever wrote it
+    st.text_area("note", key=key, on_change=_note, args=(saved.name,), max_chars=LONGEST_NOTE, height=80)
     lost = len(saved.notes) - len(images)
     if lost:
         st.warning(f"{lost:,} of its images are not in this index (any more); they are left out of what is exported.")
@@ -86,19 +80,19 @@ def _take_away(saved: Saved, images: list[Shown]) -> None:
 
 
 def _note(name: str) -> None:
-    collections().note(name, st.session_state[f"note-{name}"])
+    with noticed():
+        collections().note(name, st.session_state[f"note-{name}"])
 
 
 def _rename(name: str) -> None:
-    try:
+    with noticed():
         st.session_state["collection"] = collections().rename(name, st.session_state[f"name-{name}"])
-    except RadSearchError as error:
-        st.session_state["notice"] = str(error)
 
 
 def _drop(name: str) -> None:
-    collections().drop(name)
-    st.session_state["collection"] = None
+    with noticed():
+        collections().drop(name)
+        st.session_state["collection"] = None
 
 
 draw()

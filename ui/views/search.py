@@ -62,7 +62,7 @@ def _answer(state: State, counts: Overview, shared: Surroundings) -> None:
 
 def _hits(state: State, counts: Overview, shared: Surroundings) -> list[Hit]:
     """Asked for anew only where the question is another, or the index holds other images."""
-    key = (state, [id(upload) for upload in session.uploads()], counts.card, counts.total, shared.settings.index)
+    key = (state, [upload.token for upload in session.uploads()], counts.card, counts.total, shared.settings.index)
     hits = session.remembered(key)
     if hits is None:
         with st.spinner(_waiting_words(counts.card, shared), show_time=True):
