@@ -15,6 +15,8 @@ from radsearch.rendering.apart import close_readers
 from radsearch.settings import Settings
 from radsearch.study import Fingerprint
 
+pytestmark = pytest.mark.slow  # whole pages, each on an index of its own
+
 APP = Path(__file__).parents[1] / "ui" / "app.py"
 MODEL = Fingerprint("efficientnet-lite0", "sha256:0", 4, "none", "float32", 1)
 STUDY = "1.2.826.0.1.3680043.8.498.7"
