@@ -169,9 +169,9 @@ def forward_rate(embedder: "Embedder", pictures: Sequence[Any], count: int) -> f
 
 def ingest_rate(folder: Path, settings: Settings, images: int) -> float:
     """Without the start: the worker processes are there and the model is loaded when the clock starts."""
-    from ingest.pipeline import ingest_all
     from ingest.run import begin
     from ingest.sources import Archive
+    from ingest.whole import ingest_all
 
     with tempfile.TemporaryDirectory() as index:
         here = replace(settings, index=str(Path(index) / "index"), precision="bfloat16")

@@ -48,9 +48,9 @@ def main() -> None:
 def measure_speed(folder: Path, images: int, side: int) -> None:
     import torch
 
-    from ingest.pipeline import ingest_all
     from ingest.run import begin
     from ingest.sources import Archive
+    from ingest.whole import ingest_all
 
     ratios = []
     print("round  forward only  stored  + index built   ratio  with index    (images/s)")

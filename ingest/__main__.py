@@ -17,11 +17,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _ingest(options: argparse.Namespace) -> int:
-    from ingest.pipeline import ingest_all
     from ingest.progress import Progress
     from ingest.report import read_refused
     from ingest.run import begin
     from ingest.sources import Archive
+    from ingest.whole import ingest_all
 
     settings = load_settings()
     if options.index:

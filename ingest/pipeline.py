@@ -6,7 +6,6 @@ Decoding (worker processes), embedding (one chunk's thread) and writing (another
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from itertools import islice
 from types import TracebackType
@@ -269,43 +268,6 @@ class Ingestion:
         if self._thumbnails is not None and image.thumbnail is not None:
             name = self._thumbnails.write(image.thumbnail)
         return IndexedImage(image.id, vectors, {**payload, "thumbnail": name} if name else payload, kept)
-
-
-def ingest_all(ingestion: Ingestion, files: Callable[[], Iterable[SourceFile]], progress: Callable[[], None]) -> None:
-    """Run the whole pipeline in this process, a few chunks at a time."""
-    under_way: set[Future[int]] = set()
-    with ThreadPoolExecutor(ingestion.chunks_in_flight) as threads:
-        try:
-            for chunks in ingestion.passes(lambda: _telling(files(), progress)):
-                for chunk in chunks:
-                    under_way.add(threads.submit(ingestion.ingest_chunk, chunk))
-                    if len(under_way) >= ingestion.chunks_in_flight:
-                        under_way = _settle(under_way, progress)
-                while under_way:
-                    under_way = _settle(under_way, progress)
-        except BaseException:
-            threads.shutdown(wait=False, cancel_futures=True)
-            ingestion.stop()  # or the chunks under way would be finished first
-            raise
-    progress()
-
-
-def _telling(files: Iterable[SourceFile], progress: Callable[[], None]) -> Iterator[SourceFile]:
-    for number, file in enumerate(files):
-        if number % _IDENTIFY_FILES == 0:
-            progress()
-        yield file
-
-
-def _settle(under_way: set[Future[int]], progress: Callable[[], None]) -> set[Future[int]]:
-    done, rest = wait(under_way, timeout=1.0, return_when=FIRST_COMPLETED)
-    while not done:
-        progress()
-        done, rest = wait(under_way, timeout=1.0, return_when=FIRST_COMPLETED)
-    for future in done:
-        future.result()
-    progress()
-    return rest
 
 
 def _by_size(jobs: Sequence[Job]) -> Iterator[list[Job]]:

@@ -17,9 +17,10 @@ from qdrant_client import QdrantClient
 from tiny_models import add_tiny_model, expected_vector
 
 from ingest import pipeline
-from ingest.pipeline import Ingestion, ingest_all
+from ingest.pipeline import Ingestion
 from ingest.report import Summary, summarise
 from ingest.sources import Archive
+from ingest.whole import ingest_all
 from radsearch.catalogue import Catalogue
 from radsearch.errors import DiskFullError, IndexMismatchError, ModelUnavailableError, UnreadableImageError
 from radsearch.index import Index, IndexedImage, Stored, open_index

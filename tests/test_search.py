@@ -13,8 +13,9 @@ from qdrant_client import QdrantClient
 from tiny_models import add_tiny_model, expected_vector, half
 
 from ingest import pipeline
-from ingest.pipeline import Ingestion, ingest_all
+from ingest.pipeline import Ingestion
 from ingest.sources import Archive
+from ingest.whole import ingest_all
 from radsearch.errors import (
     EmbeddingError,
     IndexMismatchError,

@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ingest.pipeline import ingest_all
 from ingest.run import begin
 from ingest.sources import Archive
+from ingest.whole import ingest_all
 from radsearch.errors import EmbeddingError, ModelUnavailableError, OutOfDeviceMemoryError, RadSearchError
 from radsearch.models import built_in_models
 from radsearch.models.base import load_model
