@@ -20,7 +20,7 @@ from radsearch.settings import Settings
 from radsearch.study import Fingerprint
 from ui import holdings as held
 from ui import jobs as job_module
-from ui import report_files
+from ui import report_files, work
 from ui.hiding import may_show, without_paths
 from ui.jobs import Advance, Jobs, Told, _hear_all, _Words, advance_of
 from ui.report_files import read_reports, refused_files
@@ -71,8 +71,9 @@ def reports(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def page(filled: Settings, reports: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], AppTest]:
-    st.cache_resource.clear()
     st.cache_data.clear()
+    monkeypatch.setattr(held, "_made", [])
+    monkeypatch.setattr(held, "_last", {})
     monkeypatch.setenv("RADSEARCH_INDEX", filled.index)
     monkeypatch.setenv("RADSEARCH_BUSY_WAIT_SECONDS", "3")
     monkeypatch.setenv("RADSEARCH_REPORTS", str(reports))
@@ -182,6 +183,16 @@ def test_a_damaged_list_of_files_and_a_report_that_is_gone_are_sentences(reports
         refused_files(one)
 
 
+def test_a_pipe_and_a_link_to_itself_are_counted_and_half_a_character_is_shown(reports: Path) -> None:
+    path = write_report(reports)
+    path.write_text(path.read_text().replace(SECRET_NAME, "\\udce4.dcm"))
+    (reports / "loop.json").symlink_to("loop.json")
+    os.mkfifo(reports / "pipe.json")
+    read = read_reports(reports)
+    assert read.foreign == 1  # a pipe is no file
+    assert refused_files(read.reports[0]) == [("\\udce4.dcm", "the file is empty")]
+
+
 def test_a_folder_of_reports_that_is_not_there_has_none(reports: Path) -> None:
     assert read_reports(reports / "none").reports == ()
     (reports / "file").touch()
@@ -205,6 +216,15 @@ def test_a_folder_of_reports_that_is_not_there_has_none(reports: Path) -> None:
 )
 def test_only_lines_of_progress_are_read_as_such(line: str, advance: Advance | None) -> None:
     assert advance_of(line) == advance
+
+
+@pytest.mark.parametrize("name", ["done", "total", "files_per_second", "seconds_left"])
+@pytest.mark.parametrize("number", ["NaN", "1e999", "-1"])
+def test_progress_in_numbers_that_cannot_be_is_none(name: str, number: str) -> None:
+    line = '{"done": 1, "total": 4, "files_per_second": 0.5, "seconds_left": 6}'
+    told = json.loads(line) | {name: float(number)}
+    assert advance_of(line) is not None
+    assert advance_of(json.dumps(told)) is None
 
 
 def test_the_part_that_is_done_is_never_more_than_all() -> None:
@@ -325,6 +345,7 @@ def test_while_an_ingest_of_ours_is_at_work_its_progress_is_shown_and_the_index_
         ((1, None, False), "failed after 1 s: exit code 1; the server's log may say why"),
         ((130, "stopped", True), "was stopped after 1 s"),
         ((-9, None, True), "was stopped after 1 s"),
+        ((2, "the disk is full", True), "failed after 1 s: the disk is full"),
     ],
 )
 def test_an_ingest_that_failed_says_so_in_a_sentence(
@@ -339,6 +360,40 @@ def test_an_ingest_that_failed_says_so_in_a_sentence(
     shown = page()
     assert not shown.exception
     assert words in words_of(shown).replace("\\", "").replace("\u2060", "")
+
+
+@pytest.mark.parametrize(
+    ("ending", "words"),
+    [
+        ((0, {}), "is done after 1 s: 4 files: 2 indexed"),
+        ((1, {}), "is done after 1 s: 4 files: 2 indexed"),
+        ((1, {"refused": {}, "found": 3}), "failed after 1 s: exit code 1"),
+        ((2, {}), "failed after 1 s: nothing could be taken in"),
+        ((-9, {}), "failed after 1 s: exit code -9"),
+    ],
+)
+def test_an_ingest_is_done_with_code_0_or_with_1_and_refusals(
+    page: Callable[[], AppTest], jobs: FakeJobs, reports: Path, ending: tuple[int, Any], words: str
+) -> None:
+    code, changes = ending
+    jobs.job = Told("ingest", write_report(reports, **changes), 0.0, 1.0, code, None, None, stopping=False)
+    assert words in words_of(page()).replace("\\", "").replace("\u2060", "")
+
+
+def test_the_parts_of_a_data_set_are_bars_too(page: Callable[[], AppTest], filled: Settings) -> None:
+    point = Pseudonymizer(b"another secret of more than 32 characters").point_id("instance", 9)
+    with open_index(filled) as index:
+        index.write([IndexedImage(point, {MODEL.model: np.eye(4, dtype=np.float32)[3]}, {"split": "train"})])
+    assert not page().exception
+
+
+def test_what_is_there_already_is_never_written_over(
+    jobs: FakeJobs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(work, "now_in_words", lambda: "20261126-140000")
+    (tmp_path / "20261126-140000.json").touch()
+    start_ingest(Settings(archive_folder=tmp_path, reports_folder=tmp_path), ["m"])
+    assert jobs.asked[0][2] == tmp_path / "20261126-140000-2.json"
 
 
 def test_a_busy_index_is_a_sentence_beside_the_reports(
@@ -361,6 +416,38 @@ def ended(jobs: Jobs, kind: Any) -> Told:
     told = jobs.told(kind)
     assert told is not None
     return told
+
+
+def test_what_a_visitor_can_clear_leaves_the_jobs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(held, "_made", [])
+    jobs = held.jobs()
+    st.cache_resource.clear()
+    assert held.jobs() is jobs
+
+
+def test_a_job_ends_where_its_log_cannot_be_written_and_whoever_it_left_behind_goes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "leaving.py").write_text(
+        "import subprocess, sys\nsys.stderr.write('a warning\\n')\n"
+        "subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(120)'])\n"
+    )
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.setattr(job_module, "_PATIENCE_SECONDS", 0.1)
+    closed = io.StringIO()
+    closed.close()
+    jobs = Jobs()
+    with monkeypatch.context() as patch:
+        patch.setattr("sys.stderr", closed)
+        jobs.start("ingest", ["leaving"], tmp_path)
+        jobs._jobs["ingest"].process.wait(PATIENCE_SECONDS)
+        jobs.stop("ingest")
+        assert ended(jobs, "ingest").code == 0
+
+
+def test_what_no_process_can_have_as_argument_is_a_sentence(tmp_path: Path) -> None:
+    with pytest.raises(RadSearchError, match="cannot be started"):
+        Jobs().start("ingest", ["a\0b"], tmp_path)
 
 
 def test_one_job_of_a_kind_is_at_work_at_a_time_and_can_be_stopped(tmp_path: Path) -> None:

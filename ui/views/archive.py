@@ -37,13 +37,13 @@ def draw() -> None:
 
 
 def _came_to(told: Told) -> str | None:
-    """What an ingest that ended has done, from its report."""
+    """What an ingest that ended has done, from its report; None where it failed."""
     try:
         stat = told.made.stat()
+        report = report_of(str(told.made), stat.st_mtime_ns, stat.st_size)
     except OSError:
         return None
-    report = report_of(str(told.made), stat.st_mtime_ns, stat.st_size)
-    if report is None:
+    if report is None or not (told.code == 0 or (told.code == 1 and report.refused)):
         return None
     return (
         f"{report.found:,} files: {report.indexed:,} indexed, {report.unchanged:,} unchanged, "
