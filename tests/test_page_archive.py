@@ -246,12 +246,53 @@ def test_paths_are_taken_out_of_a_sentence_unless_names_may_be_shown() -> None:
     hidden = without_paths(words, [Path("/data/of us"), Path("/tmp/x y"), Path(), Path("/"), None])  # noqa: S108
     assert hidden == "the report [a path] cannot be written, nor '[a path]' and [a path] (No space left)"
     assert may_show(words, Settings(show_file_names=1)) == words
+    said = "There is no index in [a path]; make one with: python -m ingest ARCHIVE --index [a path]"
+    assert without_paths(said.replace("[a path]", "/x/Erika M")) == said
     assert "Mustermann" not in may_show(words, Settings(archive_folder=Path("/data/of us")))
+
+
+@pytest.mark.parametrize(
+    ("words", "hidden"),
+    [
+        ("/archive/Erika Mustermann/1.dcm", "[a path]"),
+        ("the file /archive/Erika (1)/O'Brien, Max/1 2.dcm cannot be read (Input/output error)",
+         "the file [a path] cannot be read (Input/output error)"),
+        ("the snapshot '/a/Erika M' cannot be restored to ~erika/x y (No space left)",
+         "the snapshot '[a path]' cannot be restored to [a path] (No space left)"),
+        ("/data/O'Brien, Max: No such file", "[a path]: No such file"),
+        ("the server at https://host:6333/x has no collection 'y'",
+         "the server at https://host:6333/x has no collection 'y'"),
+        ("no map can be written to my index/maps (Read-only)", "no map can be written to [a path] (Read-only)"),
+        ("the runs in runs/Erika M are damaged; remove them", "the runs in [a path]; remove them"),
+        ("/x/Erika exists and is no index of ours; name a new folder",
+         "[a path] exists and is no index of ours; name a new folder"),
+    ],
+)  # fmt: skip
+def test_a_path_is_hidden_to_its_end_and_the_sentence_stays(words: str, hidden: str) -> None:
+    assert may_show(words, Settings(index="my index", runs_folder=Path("runs"))) == hidden
+
+
+def test_no_path_of_the_machine_is_on_the_page_unless_the_settings_say_so(
+    page: Callable[[], AppTest], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    shown = page()
+    assert "a folder of this machine" in words_of(shown)
+    shown.session_state["notice"] = f"the index in {tmp_path}/Erika M is damaged"
+    shown.run()
+    assert "[a path] is damaged" in shown.error[0].value.replace("\\", "")
+    monkeypatch.setenv("RADSEARCH_INDEX", str(tmp_path / "Erika M"))
+    shown.switch_page("views/browse.py").run()
+    assert "There is no index in [a path]" in shown.error[0].value.replace("\\", "")
+    assert str(tmp_path) not in words_of(shown)
+    monkeypatch.setenv("RADSEARCH_SHOW_FILE_NAMES", "1")
+    shown.run()
+    assert "Erika M" in shown.error[0].value
 
 
 def test_times_and_names_in_words() -> None:
     assert [duration(one) for one in (7.6, 185, 7800)] == ["8 s", "3 min 5 s", "2 h 10 min"]
     assert moment(0) == "1970-01-01 00:00:00"
+    assert [moment(far) for far in (-1e18, 1e18)] == ["1-01-01 00:00:00", "9999-12-31 23:59:59"]
     assert told_apart(["a", "b", "a"]) == ["a", "b", "a (2)"]
 
 

@@ -3,6 +3,7 @@
 import json
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from radsearch.index import IndexedImage, open_index
 from radsearch.privacy import Pseudonymizer
 from radsearch.settings import Settings
 from radsearch.study import Fingerprint
-from ui import holdings, run_files
+from ui import failing, holdings, run_files
 from ui.jobs import Told
 from ui.run_charts import by_class, over_time, side_by_side
 from ui.run_files import MOST_MISSES, read_misses, read_report, read_runs, report_to_take
@@ -344,6 +345,18 @@ def test_an_evaluation_is_done_with_code_0_only(
     shown = page()
     (said,) = shown.error if code else shown.success
     assert words in said.value.replace("\\", "").replace("\u2060", "")
+
+
+def test_what_others_change_in_the_index_is_seen_among_the_queries_that_fail(
+    page: Callable[[], AppTest], filled: Settings, pseudonymizer: Pseudonymizer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(failing, "_FRESH_SECONDS", 0.001)
+    shown = page()
+    assert len(cards(shown, among="similar")) == 1
+    with open_index(replace(filled, busy_wait_seconds=10)) as index:
+        index.delete([pseudonymizer.point_id("instance", 5)])
+    shown.run()
+    assert any("1 are not in this index" in one.value for one in shown.caption)
 
 
 def test_the_report_is_shown_on_demand(page: Callable[[], AppTest]) -> None:

@@ -125,7 +125,9 @@ def _show_holdings(held: Holdings, settings: Settings) -> None:
 
 def _facts(held: Holdings, settings: Settings) -> dict[str, str]:
     storage = held.card.storage
-    rows = {"place": without_credentials(settings.index), "images": f"{held.images:,}"}
+    shown = settings.on_server or settings.show_file_names
+    place = without_credentials(settings.index) if shown else "a folder of this machine"
+    rows = {"place": place, "images": f"{held.images:,}"}
     if settings.on_server:
         rows["collection"] = settings.collection
     if held.bytes is not None:
