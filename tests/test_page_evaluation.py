@@ -20,10 +20,11 @@ from radsearch.index import IndexedImage, open_index
 from radsearch.privacy import Pseudonymizer
 from radsearch.settings import Settings
 from radsearch.study import Fingerprint
-from ui import failing, holdings, run_files
+from ui import failing, holdings, miss_files, run_files
 from ui.jobs import Told
+from ui.miss_files import MOST_MISSES, read_misses
 from ui.run_charts import by_class, over_time, side_by_side
-from ui.run_files import MOST_MISSES, read_misses, read_report, read_runs, report_to_take
+from ui.run_files import read_report, read_runs, report_to_take
 from ui.run_report import framed
 from ui.run_tables import class_rows, figure_rows, latest_of_each, names_of
 
@@ -145,7 +146,7 @@ def test_queries_that_are_too_many_or_a_pipe_are_a_sentence(
     os.mkfifo(tmp_path / "queries.csv")
     with pytest.raises(SettingsError, match="no plain file"):
         read_misses(tmp_path)
-    monkeypatch.setattr(run_files, "_LARGEST_QUERIES", 10)
+    monkeypatch.setattr(miss_files, "_LARGEST", 10)
     with pytest.raises(SettingsError, match="is larger than"):
         read_misses(run)
 
@@ -284,6 +285,7 @@ def test_tables_and_charts_hold_the_figures_of_the_runs(run: Path) -> None:
     own = next(name for name in names if name.startswith(MODEL.model))
     assert [classes[1][name] for name in names if name != own] == [None]
     assert [row["p1"] for row in drawn(over_time(runs))] == [0.8, 0.8]
+    assert all(layer["encoding"]["x"]["scale"] == {"type": "utc"} for layer in over_time(runs).to_dict()["layer"])
     assert len(drawn(side_by_side(runs, names))) == 2
     assert len(drawn(by_class(classes, names))) == 2
 
@@ -359,12 +361,14 @@ def test_what_others_change_in_the_index_is_seen_among_the_queries_that_fail(
     assert any("1 are not in this index" in one.value for one in shown.caption)
 
 
-def test_the_report_is_shown_on_demand(page: Callable[[], AppTest]) -> None:
+def test_the_report_is_shown_on_demand(page: Callable[[], AppTest], run: Path) -> None:
     shown = page()
+    assert run.name not in str(shown.get("download_button")[0].proto)
     assert not shown.get("iframe")
     shown.toggle(key="show-report").set_value(True).run()
     assert not shown.exception
     assert 'sandbox=""' in shown.get("iframe")[0].proto.srcdoc
+    assert run.name not in str(shown.get("iframe")[0].proto)
 
 
 def test_a_busy_index_leaves_the_figures_on_the_page(

@@ -11,7 +11,7 @@ from radsearch.search import is_id
 from ui.cards import Shown
 from ui.gallery import BROWSE_ACTIONS, show_grid
 from ui.holdings import jobs
-from ui.run_files import Miss, read_misses
+from ui.miss_files import Miss, read_misses
 from ui.searching import Surroundings
 from ui.state import LOT
 
