@@ -106,12 +106,14 @@ def test_what_a_visitor_can_clear_leaves_the_jobs(monkeypatch: pytest.MonkeyPatc
     assert held.jobs() is jobs
 
 
-def test_a_job_ends_where_its_log_cannot_be_written_and_whoever_it_left_behind_goes(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("other_session", [False, True])
+def test_a_job_ends_where_its_log_cannot_be_written_and_where_it_left_somebody_behind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, other_session: bool
 ) -> None:
     (tmp_path / "leaving.py").write_text(
-        "import subprocess, sys\nsys.stderr.write('a warning\\n')\n"
-        "subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(120)'])\n"
+        "import subprocess, sys\nsys.stderr.write('a warning\\nradsearch: said after it\\n')\n"
+        "subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(20)'],\n"
+        f"                 start_new_session={other_session})\n"
     )
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     monkeypatch.setattr(job_module, "_PATIENCE_SECONDS", 0.1)
@@ -123,7 +125,8 @@ def test_a_job_ends_where_its_log_cannot_be_written_and_whoever_it_left_behind_g
         jobs.start("ingest", ["leaving"], tmp_path)
         jobs._jobs["ingest"].process.wait(PATIENCE_SECONDS)
         jobs.stop("ingest")
-        assert ended(jobs, "ingest").code == 0
+        told = ended(jobs, "ingest")
+    assert (told.code, told.sentence) == (0, "said after it")
 
 
 def test_what_no_process_can_have_as_argument_is_a_sentence(tmp_path: Path) -> None:
@@ -157,7 +160,7 @@ def test_a_job_that_hears_no_ctrl_c_ends_with_the_page(tmp_path: Path, monkeypat
     (tmp_path / "deaf.py").write_text(
         "import signal, sys, time\nsignal.signal(signal.SIGINT, signal.SIG_IGN)\n"
         """sys.stderr.write('{"done": 1, "total": 2, "files_per_second": 1, "seconds_left": 1}\\n')\n"""
-        "sys.stderr.flush()\ntime.sleep(120)\n"
+        "sys.stderr.flush()\ntime.sleep(20)\n"
     )
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     monkeypatch.setattr(job_module, "_LEAVING_SECONDS", 0.2)

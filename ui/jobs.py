@@ -27,6 +27,7 @@ _ROOT = Path(__file__).resolve().parent.parent
 _SENTENCE = "radsearch: "
 _LONGEST_LINE = 1 << 14  # bytes
 _PATIENCE_SECONDS = 20.0  # for a command that was asked to stop
+_HEARD_SECONDS = 1.0  # for the last words of what was ended
 _LEAVING_SECONDS = 4.0  # likewise, when the page itself ends
 
 
@@ -197,6 +198,9 @@ class _Job:
         if self.ended is None:
             with suppress(ProcessLookupError, PermissionError):
                 os.killpg(self.process.pid, signal.SIGKILL)
+            self.reader.join(_HEARD_SECONDS)
+            if self.process.poll() is not None:  # what left the group may have its stderr still
+                self.ended = self.ended or time.monotonic()
 
     def _read(self) -> None:
         assert self.process.stderr is not None  # noqa: S101 -- it was asked for
@@ -205,7 +209,7 @@ class _Job:
                 _hear_all(stream, self.words)
         finally:
             self.process.wait()
-            self.ended = time.monotonic()
+            self.ended = self.ended or time.monotonic()
 
 
 def _hear_all(stream: IO[bytes], words: _Words) -> None:
