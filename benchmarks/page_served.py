@@ -9,13 +9,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from demo.serving import CHROMIUM, FLAGS, Served
+from demo.serving import CHROMIUM, FLAGS, Served, end
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
 PATIENCE_MS = 120_000
 POLL_MS = 25  # how far a wait may be taken too long; looking at every frame would take a core from what is measured
+_START_SECONDS = 60.0
 _SIZE = {"width": 1440, "height": 1000}
 _IDLE = "[data-testid=stApp][data-test-script-state=notRunning]"
 
@@ -50,15 +51,21 @@ def settle(tab: "Page", grid: str | None = None, condition: str = "cards => card
 
 @contextmanager
 def one_browser() -> Iterator[str]:
-    """A browser that several threads share; its address."""
+    """A browser that several threads share; its address.
+
+    Raises:
+        TimeoutError: it ended, or did not start within a minute.
+    """
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:  # its children may write on for a while
         command = [str(CHROMIUM), *FLAGS, "--headless", "--remote-debugging-port=0", f"--user-data-dir={folder}"]
         with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as browser:  # noqa: S603
             port = Path(folder, "DevToolsActivePort")
+            deadline = time.monotonic() + _START_SECONDS
             try:
                 while not port.is_file() or not port.read_text(encoding="ascii"):
+                    if browser.poll() is not None or time.monotonic() > deadline:
+                        raise TimeoutError("the browser did not start")
                     time.sleep(0.05)
                 yield f"http://localhost:{port.read_text(encoding='ascii').split()[0]}"
             finally:
-                browser.terminate()
-                browser.wait()
+                end(browser)

@@ -15,7 +15,10 @@ CHROMIUM = Path("/usr/bin/chromium")  # Debian's
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
 _ROOT = Path(__file__).resolve().parent.parent
 _START_SECONDS = 120.0
+_ANSWER_SECONDS = 2.0
+_END_SECONDS = 10.0
 _PAUSE_SECONDS = 0.02
+_DIRECTLY = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,12 +54,22 @@ def served(**surroundings: str) -> Iterator[Served]:
                 time.sleep(_PAUSE_SECONDS)
             yield Served(f"http://localhost:{port}", server.pid, time.monotonic() - begun)
         finally:
-            server.terminate()
+            end(server)
+
+
+def end(process: "subprocess.Popen[bytes]") -> None:
+    """Ask it to end, and end it where it does not."""
+    process.terminate()
+    try:
+        process.wait(_END_SECONDS)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
 
 
 def _answers(address: str) -> bool:
     try:
-        urllib.request.urlopen(address).close()  # noqa: S310 -- our own server
+        _DIRECTLY.open(address, timeout=_ANSWER_SECONDS).close()
     except OSError:
         return False
     return True

@@ -45,6 +45,10 @@ class DamagedIndexError(RadSearchError):
     """Files of the embedded index are lost, or cannot be read."""
 
 
+class TooFewImagesError(RadSearchError):
+    """A map of so few images shows nothing."""
+
+
 class DamagedMapError(RadSearchError):
     """The file of a map cannot be read, or is none; the map can be made anew."""
 

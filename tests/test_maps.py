@@ -1,6 +1,7 @@
 """Maps of an index: where images lie, and the file that keeps it."""
 
 import json
+import os
 import sys
 import tarfile
 from dataclasses import asdict, replace
@@ -135,6 +136,7 @@ def _stored(made: Map) -> dict[str, object]:
         {"places": np.zeros((3, 2), np.float32)},
         {"places": np.full((4, 2), np.nan, np.float32)},
         {"places": np.zeros((4, 2), np.int64)},
+        {"ids": np.array([[b"x"] * 36] * 4)},
         {"fingerprint": np.array("[1]")},
         {"fingerprint": np.array('{"stranger": 1}')},
     ],
@@ -143,6 +145,65 @@ def test_file_that_is_no_map_is_a_sentence(tmp_path: Path, made: Map, other: dic
     np.savez(Maps(tmp_path).file(MODEL.model, "pca"), **_stored(made) | other)  # type: ignore[arg-type]
     with pytest.raises(DamagedMapError, match="damaged"):
         Maps(tmp_path).read(MODEL, "pca")
+
+
+def test_map_that_claims_more_than_it_may_have_is_a_sentence(tmp_path: Path, made: Map) -> None:
+    file = Maps(tmp_path).file(MODEL.model, "pca")
+    np.savez_compressed(file, **_stored(made) | {"more": np.zeros(1_000_000)})  # type: ignore[arg-type]
+    assert file.stat().st_size < 100_000
+    with pytest.raises(DamagedMapError, match="damaged"):
+        Maps(tmp_path).read(MODEL, "pca")
+
+
+def test_map_that_is_encrypted_or_a_pipe_is_a_sentence(tmp_path: Path, made: Map) -> None:
+    maps = Maps(tmp_path)
+    maps.write(made)
+    file = maps.file(MODEL.model, "pca")
+    content = file.read_bytes()
+    for mark, place in ((b"PK\3\4", 6), (b"PK\1\2", 8)):
+        parts = content.split(mark)
+        flagged = [part[: place - 4] + bytes([part[place - 4] | 1]) + part[place - 3 :] for part in parts[1:]]
+        content = mark.join([parts[0], *flagged])
+    file.write_bytes(content)
+    with pytest.raises(DamagedMapError, match="damaged"):
+        maps.read(MODEL, "pca")
+    file.unlink()
+    os.mkfifo(file)
+    with pytest.raises(DamagedMapError, match="damaged"):
+        maps.read(MODEL, "pca")
+
+
+def test_map_of_an_index_that_was_removed_does_not_bring_its_folder_back(tmp_path: Path, made: Map) -> None:
+    maps = maps_of(Settings(index=str(tmp_path / "gone")))
+    assert maps is not None
+    with pytest.raises(RadSearchError, match="no map can be written"):
+        maps.write(made)
+    assert not (tmp_path / "gone").exists()
+
+
+def test_maps_of_two_collections_do_not_share_a_file(tmp_path: Path, made: Map) -> None:
+    one, other = (
+        maps_of(Settings(index="https://host", collection=name, thumbnails_folder=tmp_path / "t")) for name in "ab"
+    )
+    assert one is not None
+    assert other is not None
+    one.write(made)
+    assert one.read(MODEL, "pca") is not None
+    assert other.read(MODEL, "pca") is None
+
+
+def test_model_of_too_few_vectors_is_said_and_the_others_have_their_maps(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    few = replace(MODEL, model="few")
+    vectors = np.eye(4, dtype=np.float32)
+    with open_index(settings, create_for=[few, MODEL]) as index:
+        index.write([IndexedImage(IDS[n], {MODEL.model: vectors[n]}, {"models": [MODEL.model]}) for n in range(4)])
+    monkeypatch.setenv("RADSEARCH_INDEX", settings.index)
+    assert main(["index", "map"]) == 1
+    said = capsys.readouterr()
+    assert "0 images have vectors of few" in said.err
+    assert said.out.startswith("a model/Of mine: 4 images in ")
 
 
 class Trap:

@@ -1,9 +1,7 @@
 """The page's Archive: what is indexed, reports of ingests, damaged ones among them, and the one ingest it may start."""
 
-import io
 import json
 import os
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import streamlit as st
+from job_driver import ended
 from streamlit.testing.v1 import AppTest
 
 from radsearch.errors import RadSearchError, SettingsError
@@ -19,18 +18,16 @@ from radsearch.privacy import Pseudonymizer
 from radsearch.settings import Settings
 from radsearch.study import Fingerprint
 from ui import holdings as held
-from ui import jobs as job_module
-from ui import report_files
-from ui.hiding import may_show, without_paths
-from ui.jobs import Advance, Jobs, Told, _hear_all, _Words, advance_of
+from ui import report_files, work
+from ui.jobs import Advance, Jobs, Told
 from ui.report_files import read_reports, refused_files
-from ui.wording import duration, moment, told_apart
 from ui.work import start_evaluation, start_ingest
+
+pytestmark = pytest.mark.slow  # whole pages, each on an index of its own
 
 APP = Path(__file__).parents[1] / "ui" / "app.py"
 MODEL = Fingerprint("efficientnet-lite0", "sha256:0123456789abcdef", 4, "none", "float32", 1)
 SECRET_NAME = "Mustermann^Erika.dcm"  # noqa: S105 -- a patient's name, as a file's
-PATIENCE_SECONDS = 90
 
 
 class FakeJobs(Jobs):
@@ -71,8 +68,9 @@ def reports(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def page(filled: Settings, reports: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], AppTest]:
-    st.cache_resource.clear()
     st.cache_data.clear()
+    monkeypatch.setattr(held, "_made", [])
+    monkeypatch.setattr(held, "_last", {})
     monkeypatch.setenv("RADSEARCH_INDEX", filled.index)
     monkeypatch.setenv("RADSEARCH_BUSY_WAIT_SECONDS", "3")
     monkeypatch.setenv("RADSEARCH_REPORTS", str(reports))
@@ -182,6 +180,16 @@ def test_a_damaged_list_of_files_and_a_report_that_is_gone_are_sentences(reports
         refused_files(one)
 
 
+def test_a_pipe_and_a_link_to_itself_are_counted_and_half_a_character_is_shown(reports: Path) -> None:
+    path = write_report(reports)
+    path.write_text(path.read_text().replace(SECRET_NAME, "\\udce4.dcm"))
+    (reports / "loop.json").symlink_to("loop.json")
+    os.mkfifo(reports / "pipe.json")
+    read = read_reports(reports)
+    assert read.foreign == 1  # a pipe is no file
+    assert refused_files(read.reports[0]) == [("\\udce4.dcm", "the file is empty")]
+
+
 def test_a_folder_of_reports_that_is_not_there_has_none(reports: Path) -> None:
     assert read_reports(reports / "none").reports == ()
     (reports / "file").touch()
@@ -189,50 +197,21 @@ def test_a_folder_of_reports_that_is_not_there_has_none(reports: Path) -> None:
         read_reports(reports / "file")
 
 
-@pytest.mark.parametrize(
-    ("line", "advance"),
-    [
-        (
-            '{"done": 1, "total": 4, "files_per_second": 0.5, "seconds_left": 6}',
-            Advance(1, 4, 0.5, 6.0),
-        ),
-        ('{"done": 1, "total": null, "files_per_second": 0, "seconds_left": null}', Advance(1, None, 0.0, None)),
-        ('{"done": 1}', None),
-        ("3", None),
-        ("[" * 100_000, None),
-        (f"refused {SECRET_NAME}", None),
-    ],
-)
-def test_only_lines_of_progress_are_read_as_such(line: str, advance: Advance | None) -> None:
-    assert advance_of(line) == advance
-
-
-def test_the_part_that_is_done_is_never_more_than_all() -> None:
-    assert Advance(1, 4, 1.0, None).part == 0.25
-    assert Advance(5, 4, 1.0, None).part == 1.0
-    assert Advance(5, None, 1.0, None).part == Advance(0, 0, 1.0, None).part == 0.0
-
-
-def test_of_what_a_command_says_only_its_sentences_are_kept(capsys: pytest.CaptureFixture[str]) -> None:
-    words = _Words()
-    said = f"warning: {SECRET_NAME}\nradsearch: it cannot be done\n" + "x" * 100_000 + "\n"
-    _hear_all(io.BytesIO(said.encode() + b"\xff\n"), words)
-    assert words.sentence == "it cannot be done"
-    assert SECRET_NAME in capsys.readouterr().err  # the server's log
-
-
-def test_paths_are_taken_out_of_a_sentence_unless_names_may_be_shown() -> None:
-    words = f"the report /data/of us/{SECRET_NAME} cannot be written, nor '/tmp/x y' and ~/z (No space left)"
-    hidden = without_paths(words, [Path("/data/of us"), Path("/tmp/x y"), Path(), Path("/"), None])  # noqa: S108
-    assert hidden == "the report [a path] cannot be written, nor '[a path]' and [a path] (No space left)"
-    assert may_show(words, Settings(show_file_names=1)) == words
-    assert "Mustermann" not in may_show(words, Settings(archive_folder=Path("/data/of us")))
-
-
-def test_times_and_names_in_words() -> None:
-    assert [duration(one) for one in (7.6, 185, 7800)] == ["8 s", "3 min 5 s", "2 h 10 min"]
-    assert moment(0) == "1970-01-01 00:00:00"
-    assert told_apart(["a", "b", "a"]) == ["a", "b", "a (2)"]
+def test_no_path_of_the_machine_is_on_the_page_unless_the_settings_say_so(
+    page: Callable[[], AppTest], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    shown = page()
+    assert "a folder of this machine" in words_of(shown)
+    shown.session_state["notice"] = f"the index in {tmp_path}/Erika M is damaged"
+    shown.run()
+    assert "[a path] is damaged" in shown.error[0].value.replace("\\", "")
+    monkeypatch.setenv("RADSEARCH_INDEX", str(tmp_path / "Erika M"))
+    shown.switch_page("views/browse.py").run()
+    assert "There is no index in [a path]" in shown.error[0].value.replace("\\", "")
+    assert str(tmp_path) not in words_of(shown)
+    monkeypatch.setenv("RADSEARCH_SHOW_FILE_NAMES", "1")
+    shown.run()
+    assert "Erika M" in shown.error[0].value
 
 
 def test_an_ingest_takes_the_configured_folder_and_no_secret_as_argument(jobs: FakeJobs, tmp_path: Path) -> None:
@@ -325,6 +304,7 @@ def test_while_an_ingest_of_ours_is_at_work_its_progress_is_shown_and_the_index_
         ((1, None, False), "failed after 1 s: exit code 1; the server's log may say why"),
         ((130, "stopped", True), "was stopped after 1 s"),
         ((-9, None, True), "was stopped after 1 s"),
+        ((2, "the disk is full", True), "failed after 1 s: the disk is full"),
     ],
 )
 def test_an_ingest_that_failed_says_so_in_a_sentence(
@@ -341,6 +321,40 @@ def test_an_ingest_that_failed_says_so_in_a_sentence(
     assert words in words_of(shown).replace("\\", "").replace("\u2060", "")
 
 
+@pytest.mark.parametrize(
+    ("ending", "words"),
+    [
+        ((0, {}), "is done after 1 s: 4 files: 2 indexed"),
+        ((1, {}), "is done after 1 s: 4 files: 2 indexed"),
+        ((1, {"refused": {}, "found": 3}), "failed after 1 s: exit code 1"),
+        ((2, {}), "failed after 1 s: nothing could be taken in"),
+        ((-9, {}), "failed after 1 s: exit code -9"),
+    ],
+)
+def test_an_ingest_is_done_with_code_0_or_with_1_and_refusals(
+    page: Callable[[], AppTest], jobs: FakeJobs, reports: Path, ending: tuple[int, Any], words: str
+) -> None:
+    code, changes = ending
+    jobs.job = Told("ingest", write_report(reports, **changes), 0.0, 1.0, code, None, None, stopping=False)
+    assert words in words_of(page()).replace("\\", "").replace("\u2060", "")
+
+
+def test_the_parts_of_a_data_set_are_bars_too(page: Callable[[], AppTest], filled: Settings) -> None:
+    point = Pseudonymizer(b"another secret of more than 32 characters").point_id("instance", 9)
+    with open_index(filled) as index:
+        index.write([IndexedImage(point, {MODEL.model: np.eye(4, dtype=np.float32)[3]}, {"split": "train"})])
+    assert not page().exception
+
+
+def test_what_is_there_already_is_never_written_over(
+    jobs: FakeJobs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(work, "now_in_words", lambda: "20261126-140000")
+    (tmp_path / "20261126-140000.json").touch()
+    start_ingest(Settings(archive_folder=tmp_path, reports_folder=tmp_path), ["m"])
+    assert jobs.asked[0][2] == tmp_path / "20261126-140000-2.json"
+
+
 def test_a_busy_index_is_a_sentence_beside_the_reports(
     page: Callable[[], AppTest], filled: Settings, reports: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -351,56 +365,6 @@ def test_a_busy_index_is_a_sentence_beside_the_reports(
     assert not shown.exception
     assert shown.warning[0].value.startswith("The index is in use by another program")
     assert list(shown.dataframe[0].value["found"]) == [4]
-
-
-def ended(jobs: Jobs, kind: Any) -> Told:
-    deadline = time.monotonic() + PATIENCE_SECONDS
-    while jobs.running(kind):
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-    told = jobs.told(kind)
-    assert told is not None
-    return told
-
-
-def test_one_job_of_a_kind_is_at_work_at_a_time_and_can_be_stopped(tmp_path: Path) -> None:
-    (tmp_path / "waiting.py").write_text(
-        "import sys, time\nsys.stderr.write('ready\\n'); sys.stderr.flush()\n"
-        "try:\n    time.sleep(60)\nexcept KeyboardInterrupt:\n    sys.exit('radsearch: stopped')\n"
-    )
-    jobs = Jobs()
-    before = jobs.state
-    with pytest.MonkeyPatch.context() as environment:
-        environment.setenv("PYTHONPATH", str(tmp_path))
-        jobs.start("ingest", ["waiting"], tmp_path)
-        with pytest.raises(RadSearchError, match="at work already"):
-            jobs.start("ingest", ["waiting"], tmp_path)
-        jobs.start("evaluation", ["no_such_module_anywhere"], tmp_path)
-    assert jobs.state != before
-    assert ended(jobs, "evaluation").code == 1
-    time.sleep(0.5)  # until it waits; what is stopped before that ends, too
-    jobs.stop("ingest")
-    told = ended(jobs, "ingest")
-    assert told.stopping
-    assert told.code != 0
-
-
-def test_a_job_that_hears_no_ctrl_c_ends_with_the_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "deaf.py").write_text(
-        "import signal, sys, time\nsignal.signal(signal.SIGINT, signal.SIG_IGN)\n"
-        """sys.stderr.write('{"done": 1, "total": 2, "files_per_second": 1, "seconds_left": 1}\\n')\n"""
-        "sys.stderr.flush()\ntime.sleep(120)\n"
-    )
-    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    monkeypatch.setattr(job_module, "_LEAVING_SECONDS", 0.2)
-    jobs = Jobs()
-    jobs.start("ingest", ["deaf"], tmp_path)
-    deadline = time.monotonic() + PATIENCE_SECONDS
-    while (told := jobs.told("ingest")) is None or told.advance is None:
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-    jobs.stop_all()
-    assert ended(jobs, "ingest").code == -9
 
 
 @pytest.mark.slow

@@ -3,6 +3,7 @@
 import json
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +20,15 @@ from radsearch.index import IndexedImage, open_index
 from radsearch.privacy import Pseudonymizer
 from radsearch.settings import Settings
 from radsearch.study import Fingerprint
+from ui import failing, holdings, miss_files, run_files
+from ui.jobs import Told
+from ui.miss_files import MOST_MISSES, read_misses
 from ui.run_charts import by_class, over_time, side_by_side
-from ui.run_files import MOST_MISSES, read_misses, read_report, read_runs
+from ui.run_files import read_report, read_runs, report_to_take
 from ui.run_report import framed
 from ui.run_tables import class_rows, figure_rows, latest_of_each, names_of
+
+pytestmark = pytest.mark.slow  # whole pages, each on an index of its own
 
 APP = Path(__file__).parents[1] / "ui" / "app.py"
 MODEL = Fingerprint("efficientnet-lite0", "sha256:0", 4, "none", "float32", 1)
@@ -60,8 +66,9 @@ def run(filled: Settings, tmp_path: Path) -> Path:
 
 @pytest.fixture
 def page(run: Path, filled: Settings, monkeypatch: pytest.MonkeyPatch) -> Callable[[], AppTest]:
-    st.cache_resource.clear()
     st.cache_data.clear()
+    monkeypatch.setattr(holdings, "_made", [])
+    monkeypatch.setattr(holdings, "_last", {})
     monkeypatch.setenv("RADSEARCH_INDEX", filled.index)
     monkeypatch.setenv("RADSEARCH_BUSY_WAIT_SECONDS", "3")
     monkeypatch.setenv("RADSEARCH_RUNS", str(run.parent))
@@ -95,7 +102,61 @@ def test_a_run_of_evaluation_is_read_with_its_figures(run: Path) -> None:
     assert one.by["modality"] == {"CT": (5, 0.8)}
     assert not one.accepted
     accept(run, "a test")
+    (one,) = read_runs(run.parent).runs
     assert one.accepted
+
+
+def test_of_the_accepted_runs_of_a_series_the_last_one_has_the_ring(run: Path) -> None:
+    first, foreign, second = (another(run, name) for name in ("first", "foreign", "second"))
+    for folder in (first, second):
+        accept(folder, "a test")
+    marker = json.loads((second / "accepted").read_text()) | {"when": "2999-01-01T00:00:00Z"}
+    (foreign / "accepted").write_text(json.dumps(marker | {"model": "other"}))
+    (run / "accepted").write_text("{}")
+    assert [one.folder for one in read_runs(run.parent).runs if one.accepted] == [second]
+
+
+def test_runs_of_several_folders_are_several_series_whose_names_may_be_hidden(run: Path) -> None:
+    another(run, "Erika/older")
+    plain, named = f"{MODEL.model}, leave-patient-out", read_runs(run.parent, names=True)
+    assert {one.series for one in read_runs(run.parent).runs} == {plain, f"{plain}, folder 1"}
+    assert {one.series for one in named.runs} == {plain, f"{plain}, Erika"}
+
+
+def test_what_cannot_be_looked_at_or_is_a_pipe_is_counted_and_the_others_stay(run: Path) -> None:
+    (run.parent / "loop").symlink_to("loop")
+    (run.parent / "gone").symlink_to("nowhere")
+    (run.parent / "pipe").mkdir()
+    os.mkfifo(run.parent / "pipe" / "metrics.json")
+    read = read_runs(run.parent)
+    assert ([one.folder for one in read.runs], read.damaged) == ([run], 2)
+
+
+def test_a_run_that_could_not_be_read_once_is_read_when_it_can_be(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def busy(_path: str) -> bytes:
+        raise OSError(24, "Too many open files")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(run_files, "read_plain", busy)
+        assert read_runs(run.parent).damaged == 1
+    assert len(read_runs(run.parent).runs) == 1
+
+
+def test_queries_that_are_too_many_or_a_pipe_are_a_sentence(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    os.mkfifo(tmp_path / "queries.csv")
+    with pytest.raises(SettingsError, match="no plain file"):
+        read_misses(tmp_path)
+    monkeypatch.setattr(miss_files, "_LARGEST", 10)
+    with pytest.raises(SettingsError, match="is larger than"):
+        read_misses(run)
+
+
+def test_a_report_that_is_gone_is_taken_as_a_sentence(run: Path) -> None:
+    assert report_to_take(run) == (run / "report.html").read_bytes()
+    (run / "report.html").unlink()
+    assert b"cannot be read (No such file" in report_to_take(run)
 
 
 def test_runs_of_folders_within_the_folder_are_read_newest_first_and_hidden_ones_are_not(run: Path) -> None:
@@ -226,6 +287,7 @@ def test_tables_and_charts_hold_the_figures_of_the_runs(run: Path) -> None:
     own = next(name for name in names if name.startswith(MODEL.model))
     assert [classes[1][name] for name in names if name != own] == [None]
     assert [row["p1"] for row in drawn(over_time(runs))] == [0.8, 0.8]
+    assert all(layer["encoding"]["x"]["scale"] == {"type": "utc"} for layer in over_time(runs).to_dict()["layer"])
     assert len(drawn(side_by_side(runs, names))) == 2
     assert len(drawn(by_class(classes, names))) == 2
 
@@ -278,12 +340,37 @@ def test_images_that_left_the_index_are_passed_over_and_counted(
     assert any("1 are not in this index" in one.value for one in shown.caption)
 
 
-def test_the_report_is_shown_on_demand(page: Callable[[], AppTest]) -> None:
+@pytest.mark.parametrize(("code", "words"), [(0, "P@1 0.800"), (1, "failed after 1 s: no room"), (-11, "failed")])
+def test_an_evaluation_is_done_with_code_0_only(
+    page: Callable[[], AppTest], run: Path, monkeypatch: pytest.MonkeyPatch, code: int, words: str
+) -> None:
+    told = Told("evaluation", run, 0.0, 1.0, code, None, "no room" if code else None, stopping=False)
+    monkeypatch.setattr(holdings.Jobs, "told", lambda _self, kind: told if kind == "evaluation" else None)
     shown = page()
+    (said,) = shown.error if code else shown.success
+    assert words in said.value.replace("\\", "").replace("\u2060", "")
+
+
+def test_what_others_change_in_the_index_is_seen_among_the_queries_that_fail(
+    page: Callable[[], AppTest], filled: Settings, pseudonymizer: Pseudonymizer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(failing, "_FRESH_SECONDS", 0.001)
+    shown = page()
+    assert len(cards(shown, among="similar")) == 1
+    with open_index(replace(filled, busy_wait_seconds=10)) as index:
+        index.delete([pseudonymizer.point_id("instance", 5)])
+    shown.run()
+    assert any("1 are not in this index" in one.value for one in shown.caption)
+
+
+def test_the_report_is_shown_on_demand(page: Callable[[], AppTest], run: Path) -> None:
+    shown = page()
+    assert run.name not in str(shown.get("download_button")[0].proto)
     assert not shown.get("iframe")
     shown.toggle(key="show-report").set_value(True).run()
     assert not shown.exception
     assert 'sandbox=""' in shown.get("iframe")[0].proto.srcdoc
+    assert run.name not in str(shown.get("iframe")[0].proto)
 
 
 def test_a_busy_index_leaves_the_figures_on_the_page(

@@ -20,6 +20,8 @@ from ui.map_points import Placed, groups_of, passing
 from ui.saved import Collections
 from ui.state import State
 
+pytestmark = pytest.mark.slow  # whole pages, each on an index of its own
+
 APP = Path(__file__).parents[1] / "ui" / "app.py"
 MODEL = Fingerprint("efficientnet-lite0", "sha256:0", 4, "none", "float32", 1)
 NASTY = "<b>Tumor</b> **x** ![i](http://tracker.invalid/i.png) $y$ :smile: &amp;"
@@ -232,5 +234,7 @@ def test_words_of_the_data_are_plain_words_in_hovers_and_legend() -> None:
 
 def test_selection_names_each_image_once_and_foreign_points_are_passed_over() -> None:
     points = [{"customdata": 3}, {"customdata": [1]}, {"customdata": 3}, {}, "x", {"customdata": None}]
-    assert numbers_of({"selection": {"points": points}}) == [1, 3]
-    assert numbers_of({}) == []
+    assert numbers_of({"selection": {"points": points}}, 4) == [1, 3]
+    foreign = [True, -1, 4, 1.5, float("nan"), float("inf"), 1e300, 10**400, "1", [], [[1]], {}]
+    assert numbers_of({"selection": {"points": [{"customdata": one} for one in [2.0, *foreign]]}}, 4) == [2]
+    assert all(numbers_of(one, 4) == [] for one in ({}, {"selection": None}, {"selection": {"points": None}}))

@@ -2,6 +2,9 @@
 
 import csv
 import io
+import signal
+import subprocess
+import sys
 import threading
 import time
 import zipfile
@@ -15,6 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from demo import serving
 from radsearch.errors import EmbeddingError, IndexBusyError, RadSearchError
 from radsearch.index import IndexCard, IndexedImage, open_index
 from radsearch.privacy import Pseudonymizer
@@ -23,6 +27,7 @@ from radsearch.search import Embedders, is_id
 from radsearch.settings import Settings
 from radsearch.study import Facts, Fingerprint, Labels, SearchFilter, Span
 from ui import cards, exporting
+from ui.__main__ import hang_up
 from ui.cards import Shown, card_of, rest_of
 from ui.cards import table_of as facts_table
 from ui.escaping import as_cell, as_html, as_markdown
@@ -399,3 +404,27 @@ def test_who_waits_goes_on_when_closing_fails(filled: Settings) -> None:
         leave()
     waiting.join(10)
     assert results == [1]
+
+
+def test_a_page_whose_terminal_is_closed_ends_as_by_a_sigterm() -> None:
+    heard: list[int] = []
+    kept = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
+    try:
+        signal.signal(signal.SIGTERM, lambda number, _frame: heard.append(number))
+        signal.signal(signal.SIGHUP, hang_up)
+        for _ in range(2):
+            signal.raise_signal(signal.SIGHUP)
+    finally:
+        for number, handler in kept.items():
+            signal.signal(number, handler)
+    assert heard == [signal.SIGTERM]
+
+
+def test_a_server_that_does_not_end_by_itself_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(serving, "_END_SECONDS", 0.2)
+    deaf = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print(flush=True); time.sleep(60)"
+    with subprocess.Popen([sys.executable, "-c", deaf], stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        serving.end(process)
+        assert process.returncode == -signal.SIGKILL

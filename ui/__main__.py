@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import signal
 import threading
 import time
 from collections.abc import Sequence
@@ -28,6 +29,8 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     parser.add_argument("--port", type=int, default=8501)
     options = parser.parse_args(arguments)
     silence_telemetry()
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # as `nohup` has it
+        signal.signal(signal.SIGHUP, hang_up)
     if "RADSEARCH_INDEX" not in os.environ and (_DEMO / "index").is_dir():
         os.environ["RADSEARCH_INDEX"] = str(_DEMO / "index")
         os.environ["RADSEARCH_SECRET_FILE"] = str(_DEMO / "secret")
@@ -41,6 +44,12 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     threading.Thread(target=_warm_up, daemon=True).start()
     cli.main(command, prog_name="streamlit")
     raise SystemExit
+
+
+def hang_up(*_signal: object) -> None:
+    """The terminal is gone: end as by SIGTERM, for which Streamlit has a handler, so that the jobs are ended, too."""
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # once is enough
+    signal.raise_signal(signal.SIGTERM)
 
 
 def _warm_up() -> None:

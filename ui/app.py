@@ -5,9 +5,9 @@ from pathlib import Path
 import streamlit as st
 
 from ui.cards import STYLE
-from ui.escaping import as_markdown
 from ui.gallery import perform_asked
 from ui.pages import pages
+from ui.telling import say
 
 # Of our own: for a symbol or an emoji Streamlit asks a server of Google's.
 _ICON = Path(__file__).with_name("icon.svg")
@@ -25,7 +25,7 @@ def main() -> None:
         st.switch_page(parts[name], query_params=query)
     notice = st.session_state.pop("notice", None)
     if notice:
-        st.error(as_markdown(notice))
+        say(notice)
     part.run()
     st.caption("For research. Not for diagnosis.", text_alignment="center")
 

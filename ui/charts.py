@@ -41,7 +41,7 @@ def show_bars(facets: Mapping[str, Counts], *, key: str, clickable: bool = False
 
 def _facet(name: str, counts: Counts) -> dict[str, Any]:
     more = len(counts) - _MOST_BARS
-    chosen: Sequence[str] = getattr(session.current(), name)
+    chosen: Sequence[str] = getattr(session.current(), name, ())  # not every facet can be filtered by
     return {
         "name": name,
         "title": TITLES.get(name, name) + (f", the {_MOST_BARS} most frequent of {len(counts):,}" if more > 0 else ""),

@@ -1,5 +1,6 @@
 """The queries of a run that fail, as cards: what each was, and what its nearest neighbour was."""
 
+import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -10,10 +11,11 @@ from radsearch.search import is_id
 from ui.cards import Shown
 from ui.gallery import BROWSE_ACTIONS, show_grid
 from ui.holdings import jobs
-from ui.run_files import Miss, read_misses
+from ui.miss_files import Miss, read_misses
 from ui.searching import Surroundings
 from ui.state import LOT
 
+_FRESH_SECONDS = 60  # the index may be changed by others
 _Found = list[tuple[Miss, Shown]]
 
 
@@ -30,7 +32,9 @@ def show_misses(folder: Path, shared: Surroundings) -> None:
     if jobs().running("ingest") and not shared.settings.on_server:
         st.caption(f"{read.number:,} queries; their pictures are shown when the ingest is done.")
         return
-    found = _found(read.misses, (str(folder), read, shared.settings.index), shared)
+    place = (shared.settings.index, shared.settings.collection)
+    slot = time.monotonic() // _FRESH_SECONDS
+    found = _found(read.misses, (str(folder), read, place, jobs().state, slot), shared)
     lots = -(-len(found) // LOT)
     with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"):
         st.caption(_counted(read.number, len(read.misses), len(found)))

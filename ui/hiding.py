@@ -6,27 +6,57 @@ from pathlib import Path
 
 from radsearch.settings import Settings
 
-_REST = r"[^\s'\"]*"
-_PATH = re.compile(rf"(?<![\w/])~?/{_REST}")
 _HIDDEN = "[a path]"
+_ABSOLUTE = r"(?<![\w/])(?:~[\w.-]*)?/"
+_NEXT = re.compile(r"(?<=[\s'\"(=:,<\[])(?:~[\w.-]*)?/")
+# Where a path's last part ends, which may hold spaces: before punctuation, and before what our sentences go on with.
+_STOP = re.compile(
+    r"['\"](?!\w)|\s\(|;|:\s|,\s(?=[a-z])"
+    r"|\s(?:cannot|exists|holds|has (?:no|had|been)|is (?:no|not|damaged|in|a|the))\b"
+)
+_NO_PATHS = (("http://", "http:\0\0"), ("https://", "https:\0\0"), ("nput/output", "nput\1output"))
 
 
 def without_paths(words: str, known: Iterable[Path | None] = ()) -> str:
-    """A sentence without a path: neither one that is known, which may hold spaces, nor what looks like one.
+    """A sentence without a path: whatever follows the beginning of one, as far as it may still be part of it.
 
     Args:
-        words: a message.
-        known: paths that it may name.
+        words: a message. Addresses of servers stay in it.
+        known: paths that it may name; of these also relative ones are found.
     """
-    for path in sorted({str(path) for path in known if path is not None} - {".", "/"}, key=len, reverse=True):
-        words = re.sub(re.escape(path) + _REST, _HIDDEN, words)
-    return _PATH.sub(_HIDDEN, words)
+    start, rest, said = _beginning(known), words, ""
+    for plain, masked in _NO_PATHS:
+        rest = rest.replace(plain, masked)
+    while begun := start.search(rest):
+        following = _NEXT.search(rest, begun.end())
+        end = following.start() if following else len(rest)
+        path = rest[begun.start() : end]
+        stop = _STOP.search(path, path.rindex("/"))
+        kept = path[stop.start() :] if stop else path[len(path.rstrip()) :]
+        said, rest = f"{said}{rest[: begun.start()]}{_HIDDEN}", kept + rest[end:]
+    said += rest
+    for plain, masked in _NO_PATHS:
+        said = said.replace(masked, plain)
+    return said
+
+
+def _beginning(known: Iterable[Path | None]) -> "re.Pattern[str]":
+    """How a path begins: with a slash, or as one of the known ones, of which a single word alone may be any word."""
+    relative = {str(path) for path in known if path is not None and not path.is_absolute()} - {".", ""}
+    several = sorted(relative, key=len, reverse=True)
+    words = [rf"(?<![\w/.-]){re.escape(one)}{'' if '/' in one else '(?=/)'}" for one in several]
+    return re.compile("|".join([*words, _ABSOLUTE]))
 
 
 def may_show(words: str, settings: Settings) -> str:
-    """A command's sentence, with its paths only where `RADSEARCH_SHOW_FILE_NAMES` is 1."""
+    """A message, with its paths only where `RADSEARCH_SHOW_FILE_NAMES` is 1."""
     if settings.show_file_names:
         return words
-    folders = (settings.archive_folder, settings.manifest, settings.reports_folder, settings.runs_folder)
-    absolute = [path.absolute() for path in folders if path is not None]
-    return without_paths(words, (*folders, *absolute, Path(settings.index)))
+    index = None if "://" in settings.index else Path(settings.index)
+    folders = (
+        index, settings.archive_folder, settings.manifest, settings.reports_folder, settings.runs_folder,
+        settings.secret_file, settings.settings_folder, settings.models_folder, settings.catalogue,
+        settings.thumbnails_folder,
+    )  # fmt: skip
+    parents = [path.parent for path in (settings.manifest, settings.secret_file, settings.catalogue) if path]
+    return without_paths(words, (*folders, *parents))

@@ -1,5 +1,9 @@
-"""What an index holds, in numbers that are cheap to ask for; patients and studies are not, and are left out."""
+"""What an index holds, in numbers that are cheap to ask for; patients and studies are not, and are left out.
 
+The jobs are no resource of Streamlit's: any visitor can clear its caches.
+"""
+
+import threading
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,6 +20,9 @@ from ui.searching import Surroundings
 
 FACETS = ("modality", "region", "dataset", "split")
 _FRESH_SECONDS = 30
+_made: list[Jobs] = []
+_making = threading.Lock()
+_last: dict[tuple[str, str], "Holdings"] = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,10 +37,12 @@ class Holdings:
     when: float
 
 
-@st.cache_resource(show_spinner=False)
 def jobs() -> Jobs:
     """Of this process."""
-    return Jobs()
+    with _making:
+        if not _made:
+            _made.append(Jobs())
+        return _made[0]
 
 
 def holdings(shared: Surroundings) -> Holdings | None:
@@ -45,15 +54,10 @@ def holdings(shared: Surroundings) -> Holdings | None:
     settings = shared.settings
     place = (settings.index, settings.collection)
     if jobs().running("ingest") and not settings.on_server:
-        return _last().get(place)
+        return _last.get(place)
     now = _holdings(shared, (*place, jobs().state))
-    _last()[place] = now
+    _last[place] = now
     return now
-
-
-@st.cache_resource(show_spinner=False)
-def _last() -> dict[tuple[str, str], Holdings]:
-    return {}
 
 
 @st.cache_data(ttl=_FRESH_SECONDS, max_entries=20, show_spinner=False)

@@ -27,6 +27,7 @@ _ROOT = Path(__file__).resolve().parent.parent
 _SENTENCE = "radsearch: "
 _LONGEST_LINE = 1 << 14  # bytes
 _PATIENCE_SECONDS = 20.0  # for a command that was asked to stop
+_HEARD_SECONDS = 1.0  # for the last words of what was ended
 _LEAVING_SECONDS = 4.0  # likewise, when the page itself ends
 
 
@@ -92,8 +93,9 @@ class Jobs:
                 raise RadSearchError(f"an {kind} is at work already; its progress is shown here")
             try:
                 self._jobs[kind] = _Job(kind, arguments, made)
-            except OSError as error:
-                raise RadSearchError(f"the {kind} cannot be started ({error.strerror})") from error
+            except (OSError, ValueError) as error:  # of an argument that no process can have
+                why = getattr(error, "strerror", None) or error
+                raise RadSearchError(f"the {kind} cannot be started ({why})") from error
 
     def told(self, kind: Kind) -> Told | None:
         """The job of that kind that is at work, else the last one."""
@@ -152,7 +154,8 @@ class _Job:
     process: "subprocess.Popen[bytes]" = field(init=False)
     words: _Words = field(default_factory=_Words)
     began: float = field(default_factory=time.time)
-    ended: float | None = None
+    begun: float = field(default_factory=time.monotonic)
+    ended: float | None = None  # as `begun`
     stopping: bool = False
     reader: threading.Thread = field(init=False)
 
@@ -170,8 +173,8 @@ class _Job:
         self.reader.start()
 
     def told(self) -> Told:
-        seconds = (self.ended or time.time()) - self.began
-        code = self.process.returncode if self.ended else None
+        seconds = (self.ended or time.monotonic()) - self.begun
+        code = self.process.poll() if self.ended else None
         words = self.words
         return Told(self.kind, self.made, self.began, seconds, code, words.advance, words.sentence, self.stopping)
 
@@ -187,29 +190,34 @@ class _Job:
             self.process.send_signal(signal.SIGINT)
 
     def end_at(self, deadline: float) -> None:
-        try:
-            self.process.wait(max(0.0, deadline - time.monotonic()))
-        except subprocess.TimeoutExpired:
-            self._end()
+        self.reader.join(max(0.0, deadline - time.monotonic()))
+        self._end()
 
     def _end(self) -> None:
-        if self.process.poll() is None:
-            with suppress(ProcessLookupError):
+        """All of its group: a process that it left behind keeps its stderr, and so the job, open."""
+        if self.ended is None:
+            with suppress(ProcessLookupError, PermissionError):
                 os.killpg(self.process.pid, signal.SIGKILL)
+            self.reader.join(_HEARD_SECONDS)
+            if self.process.poll() is not None:  # what left the group may have its stderr still
+                self.ended = self.ended or time.monotonic()
 
     def _read(self) -> None:
         assert self.process.stderr is not None  # noqa: S101 -- it was asked for
-        with self.process.stderr as stream:
-            _hear_all(stream, self.words)
-        self.process.wait()
-        self.ended = time.time()
+        try:
+            with self.process.stderr as stream:
+                _hear_all(stream, self.words)
+        finally:
+            self.process.wait()
+            self.ended = self.ended or time.monotonic()
 
 
 def _hear_all(stream: IO[bytes], words: _Words) -> None:
     while line := stream.readline(_LONGEST_LINE):
         text = line.decode("utf-8", "replace")
         if not words.hear(text):
-            sys.stderr.write(text)
+            with suppress(OSError, ValueError):  # a log that is closed or full ends no job
+                sys.stderr.write(text)
 
 
 def advance_of(line: str) -> Advance | None:
@@ -218,10 +226,17 @@ def advance_of(line: str) -> Advance | None:
         told: Any = json.loads(line)
         left, total = told["seconds_left"], told["total"]
         return Advance(
-            int(told["done"]),
-            None if total is None else int(total),
-            float(told["files_per_second"]),
-            None if left is None else float(left),
+            int(_amount(told["done"])),
+            None if total is None else int(_amount(total)),
+            _amount(told["files_per_second"]),
+            None if left is None else _amount(left),
         )
     except (ValueError, TypeError, KeyError, OverflowError, RecursionError):
         return None
+
+
+def _amount(told: Any) -> float:
+    amount = float(told)
+    if not 0 <= amount < float("inf"):
+        raise ValueError
+    return amount

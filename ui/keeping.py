@@ -3,10 +3,9 @@
 import streamlit as st
 
 from radsearch.errors import RadSearchError
-from ui.escaping import as_markdown
 from ui.saved import LONGEST_NAME
 from ui.shared import collections
-from ui.telling import noticed
+from ui.telling import noticed, say
 
 
 def choose_collection() -> None:
@@ -14,7 +13,8 @@ def choose_collection() -> None:
     try:
         names = list(collections().names())
     except RadSearchError as error:  # no reason to show nothing else
-        st.sidebar.caption(as_markdown(str(error)))
+        with st.sidebar:
+            say(str(error))
         return
     chosen = st.session_state.get("collection")
     if chosen not in names:

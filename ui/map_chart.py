@@ -94,12 +94,19 @@ def spoken_of(groups: Sequence[Group], title: str) -> str:
     return f"Images as points, those alike near each other, coloured by {title}. {counts}."
 
 
-def numbers_of(selection: Mapping[str, Any]) -> list[int]:
-    """The images of the points that were taken, in order, without those that the filter leaves out."""
-    points = selection.get("selection", {}).get("points", [])
-    named = (point.get("customdata") for point in points if isinstance(point, Mapping))
-    plain = (one[0] if isinstance(one, list) and one else one for one in named)
-    return sorted({int(one) for one in plain if isinstance(one, int | float)})
+def numbers_of(selection: Mapping[str, Any], count: int) -> list[int]:
+    """The images of the points that were taken, in order, without those that the filter leaves out.
+
+    Args:
+        selection: as the browser has sent it, which may be anything.
+        count: of the images of the map.
+    """
+    chosen = selection.get("selection")
+    points = chosen.get("points") if isinstance(chosen, Mapping) else None
+    named = [point.get("customdata") for point in points or () if isinstance(point, Mapping)]
+    plain: list[Any] = [one[0] if isinstance(one, list) and one else one for one in named]
+    whole = [one for one in plain if type(one) in (int, float) and one == one // 1 and 0 <= one < count]
+    return sorted({int(one) for one in whole})
 
 
 def _short(words: str) -> str:

@@ -78,7 +78,11 @@ def placed(shared: Surroundings, maps: Maps, fingerprint: Fingerprint, method: s
     except OSError:
         return None
     return _placed(
-        shared, maps, fingerprint, method, (str(file), stamp, shared.settings.index, repr(fingerprint), total)
+        shared,
+        maps,
+        fingerprint,
+        method,
+        (str(file), stamp, shared.settings.index, shared.settings.collection, repr(fingerprint), total),
     )
 
 

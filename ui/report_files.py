@@ -4,9 +4,10 @@ A report names every file and may be as long as an archive, but its figures come
 list reads the beginnings, and each only when it has changed.
 """
 
+import io
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -15,6 +16,7 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from radsearch.errors import SettingsError
+from radsearch.plain_files import open_plain
 
 MOST_REPORTS = 100
 MOST_NAMES = 500
@@ -63,7 +65,7 @@ class Report:
 
 @dataclass(frozen=True, slots=True)
 class Reports:
-    """The newest first. older: beyond those. foreign: files that are no report, or are damaged."""
+    """The newest first. older: beyond those. foreign: files that are no report, are damaged or cannot be read."""
 
     reports: tuple[Report, ...] = ()
     older: int = 0
@@ -77,31 +79,54 @@ def read_reports(folder: Path) -> Reports:
         SettingsError: it cannot be read. A folder that is not there yet has none.
     """
     try:
-        found = sorted(_files(folder), reverse=True)
+        seen = _files(folder)
     except FileNotFoundError:
         return Reports()
     except OSError as error:
         raise SettingsError(f"the folder of RADSEARCH_REPORTS cannot be read ({error.strerror})") from error
-    read = [report_of(path, changed, size) for changed, path, size in found[:MOST_REPORTS]]
+    found = sorted((one for one in seen if one is not None), reverse=True)
+    read = [_read(path, changed, size) for changed, path, size in found[:MOST_REPORTS]]
     sound = tuple(one for one in read if one is not None)
-    return Reports(sound, max(0, len(found) - MOST_REPORTS), len(read) - len(sound))
+    return Reports(sound, max(0, len(found) - MOST_REPORTS), len(read) - len(sound) + seen.count(None))
 
 
-def _files(folder: Path) -> Iterator[tuple[int, str, int]]:
+def _files(folder: Path) -> list[tuple[int, str, int] | None]:
+    """Time of change (ns), path and size; None for what cannot be looked at."""
     with os.scandir(folder) as entries:
-        for entry in entries:
-            if entry.name.endswith(".json") and not entry.name.startswith(".") and entry.is_file():
-                stat = entry.stat()
-                yield stat.st_mtime_ns, entry.path, stat.st_size
+        seen = [entry for entry in entries if entry.name.endswith(".json") and not entry.name.startswith(".")]
+    return [one for entry in seen for one in _looked_at(entry)]
+
+
+def _looked_at(entry: "os.DirEntry[str]") -> list[tuple[int, str, int] | None]:
+    try:
+        if not entry.is_file():
+            return []
+        stat = entry.stat()
+    except FileNotFoundError:  # it was removed meanwhile
+        return []
+    except OSError:
+        return [None]
+    return [(stat.st_mtime_ns, entry.path, stat.st_size)]
+
+
+def _read(path: str, changed: int, size: int) -> Report | None:
+    try:
+        return report_of(path, changed, size)
+    except OSError:
+        return None
 
 
 @lru_cache(maxsize=4 * MOST_REPORTS)
 def report_of(path: str, changed: int, size: int) -> Report | None:
-    """The figures of a report; None of what is none. It is read anew where its time (in ns) or size is another."""
+    """The figures of a report; None of what is none. It is read anew where its time (in ns) or size is another.
+
+    Raises:
+        OSError: it cannot be read now, which is not kept.
+    """
     try:
-        with Path(path).open("rb") as stream:
+        with open_plain(path) as stream:
             told = _Figures.model_validate_json(_figures_in(stream.read(_LONGEST_FIGURES), whole=size))
-    except (OSError, ValidationError):
+    except ValidationError:
         return None
     if told.found != told.indexed + told.unchanged + sum(told.skipped.values()) + sum(told.refused.values()):
         return None
@@ -134,13 +159,18 @@ def refused_files(report: Report) -> list[tuple[str, str]]:
     try:
         if report.file.stat().st_size > _LARGEST:
             raise SettingsError(f"the report is larger than {_LARGEST // 1_000_000} MB: its files are not shown here")
-        with report.file.open(encoding="utf-8") as stream:
+        with io.TextIOWrapper(open_plain(report.file), encoding="utf-8") as stream:
             for line in stream:
                 if '"outcome": "refused"' in line and len(names) < MOST_NAMES:
                     entry = json.loads(line.strip().removesuffix(","))
-                    names.append((str(entry["file"]), str(entry["reason"])))
+                    names.append((_plain(entry["file"]), _plain(entry["reason"])))
     except OSError as error:
         raise SettingsError(f"the report cannot be read ({error.strerror})") from error
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise SettingsError("the report's list of files is damaged") from error
     return names
+
+
+def _plain(told: object) -> str:
+    """Half a character, as of a name that is no text, cannot be shown."""
+    return str(told).encode("utf-8", "backslashreplace").decode()

@@ -19,7 +19,10 @@ _TOOLTIP = [
 def over_time(runs: Sequence[RunFigures]) -> alt.LayerChart | alt.FacetChart:
     """P@1 by date, a colour a series (model, protocol, choice of images); a ring marks an accepted run."""
     base = alt.Chart(alt.InlineData(values=[_row(run) for run in runs])).encode(
-        x=alt.X("made:T", title=None, axis=alt.Axis(tickCount=6, labelOverlap=True)),
+        x=alt.X(
+            "made:T", title=None, scale=alt.Scale(type="utc"),
+            axis=alt.Axis(tickCount=4, format="%Y-%m-%d %H:%M", labelOverlap=True),
+        ),
         color=alt.Color(
             "series:N", title=None, scale=alt.Scale(range=_COLOURS),
             legend=alt.Legend(orient="bottom", columns=2, labelLimit=280, symbolType="circle", offset=4),

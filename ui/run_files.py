@@ -1,25 +1,23 @@
-"""Runs of an evaluation, read from their folder: the figures of many, and of one the queries that fail."""
+"""Runs of an evaluation, read from their folder: the figures of many, and the report of one."""
 
-import csv
-import heapq
-import json
 import os
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from datetime import UTC
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from functools import lru_cache
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
 
 from radsearch.errors import SettingsError
+from radsearch.plain_files import open_plain, read_plain
 
-METRICS, QUERIES, REPORT, ACCEPTED = "metrics.json", "queries.csv", "report.html", "accepted"
+METRICS, REPORT, ACCEPTED = "metrics.json", "report.html", "accepted"
 FACETS = ("label", "modality", "region", "dataset")
-MOST_MISSES = 960
 LARGEST_REPORT = 32_000_000  # bytes
 _LARGEST = 64_000_000  # bytes of a metrics.json
+_LARGEST_MARKER = 1 << 16  # bytes
 
 Count = Annotated[int, Field(ge=0)]
 Part = Annotated[float, Field(ge=0, le=1)]
@@ -60,12 +58,24 @@ class _Run(_Form):
     made: AwareDatetime
 
 
+class _Marker(_Form):
+    """Of the file `accepted`, as evaluation/history.py has it."""
+
+    when: AwareDatetime
+    by: str
+    protocol: str
+    model: str
+    single_label: bool
+
+
 @dataclass(frozen=True, slots=True)
 class RunFigures:
     """A run as the page shows it.
 
     made: in ISO 8601, UTC. images: of the index that was searched. micro, macro: metric -> mean. interval: 95 %, of
     P@1, where it is known. by: facet -> value -> (queries, P@1). contaminated: the model was trained on these images.
+    accepted: later runs of the series are held to it (docs/evaluation.md). among: the runs of one index, where there
+    are several folders of them.
     """
 
     folder: Path
@@ -82,6 +92,8 @@ class RunFigures:
     chance: float
     by: Mapping[str, Mapping[str, tuple[int, float]]]
     contaminated: bool
+    accepted: bool = False
+    among: str = ""
 
     @property
     def when(self) -> str:
@@ -92,63 +104,111 @@ class RunFigures:
     def series(self) -> str:
         """What it may be compared with over time."""
         single = ", one finding" if self.single_label else ""
-        return f"{self.model}, {self.protocol}{single}"
-
-    @property
-    def accepted(self) -> bool:
-        """Whether later runs are held to it (docs/evaluation.md)."""
-        return (self.folder / ACCEPTED).is_file()
+        return f"{self.model}, {self.protocol}{single}{self.among and ', '}{self.among}"
 
 
 @dataclass(frozen=True, slots=True)
 class Runs:
-    """The newest first. damaged: folders whose `metrics.json` cannot be read."""
+    """The newest first. damaged: folders that cannot be looked into, or whose `metrics.json` cannot be read."""
 
     runs: tuple[RunFigures, ...] = ()
     damaged: int = 0
 
 
-def read_runs(folder: Path) -> Runs:
-    """The runs of a folder, and of the folders in it.
+def read_runs(folder: Path, *, names: bool = False) -> Runs:
+    """The runs of a folder, and of the folders in it, each of which holds those of one index.
+
+    Args:
+        folder: of the runs.
+        names: whether the names of those folders may be shown; else they are numbered.
 
     Raises:
         SettingsError: it cannot be read. A folder that is not there yet has none.
     """
     try:
-        read = [run_of(*one) for one in _metrics_in(folder, depth=2)]
+        read = [None if one is None else _read(*one) for one in _metrics_in(folder, depth=2)]
     except FileNotFoundError:
         return Runs()
     except OSError as error:
         raise SettingsError(f"the folder of RADSEARCH_RUNS cannot be read ({error.strerror})") from error
     sound = [one for one in read if one is not None]
     sound.sort(key=lambda run: (run.made, run.folder.name), reverse=True)
-    return Runs(tuple(sound), len(read) - len(sound))
+    return Runs(tuple(_with_accepted(_told_apart(sound, folder, names=names))), len(read) - len(sound))
 
 
-def _metrics_in(folder: Path, *, depth: int) -> Iterator[tuple[str, int, int]]:
-    """Path, time of change (ns) and size of each `metrics.json`."""
+def _metrics_in(folder: Path, *, depth: int) -> list[tuple[str, int, int] | None]:
+    """Path, time of change (ns) and size of each `metrics.json`; None for a folder that cannot be looked into."""
     with os.scandir(folder) as entries:
-        folders = sorted(entry.path for entry in entries if entry.is_dir() and not entry.name.startswith("."))
-    for path in folders:
-        file = Path(path) / METRICS
+        seen = sorted((entry for entry in entries if not entry.name.startswith(".")), key=lambda entry: entry.name)
+    return [one for entry in seen for one in _metrics_of(entry, depth=depth)]
+
+
+def _metrics_of(entry: "os.DirEntry[str]", *, depth: int) -> list[tuple[str, int, int] | None]:
+    try:
+        if not entry.is_dir():
+            return []
+        file = Path(entry.path) / METRICS
         try:
             stat = file.stat()
-        except OSError:
-            if depth > 1 and os.access(path, os.R_OK | os.X_OK):
-                yield from _metrics_in(Path(path), depth=depth - 1)
-        else:
-            yield str(file), stat.st_mtime_ns, stat.st_size
+        except FileNotFoundError:
+            return _metrics_in(Path(entry.path), depth=depth - 1) if depth > 1 else []
+        return [(str(file), stat.st_mtime_ns, stat.st_size)]
+    except FileNotFoundError:  # it was removed meanwhile
+        return []
+    except OSError:
+        return [None]
+
+
+def _told_apart(runs: Sequence[RunFigures], folder: Path, *, names: bool) -> list[RunFigures]:
+    """The runs with the index they are of in their series."""
+    parents = sorted({run.folder.parent for run in runs} - {folder})
+    words = {parent: str(parent.relative_to(folder)) if names else f"folder {n}" for n, parent in enumerate(parents, 1)}
+    several = len({run.folder.parent for run in runs}) > 1
+    return [replace(run, among=words.get(run.folder.parent, "") if several else "") for run in runs]
+
+
+def _with_accepted(runs: Sequence[RunFigures]) -> Iterator[RunFigures]:
+    """Of a series the run that was accepted last is the accepted one."""
+    last: dict[str, tuple[datetime, Path]] = {}
+    for run in runs:
+        when = _accepted_when(run)
+        if when is not None and (run.series not in last or when > last[run.series][0]):
+            last[run.series] = when, run.folder
+    for run in runs:
+        yield replace(run, accepted=run.series in last and last[run.series][1] == run.folder)
+
+
+def _accepted_when(run: RunFigures) -> datetime | None:
+    """Since when; None where there is no marker, or one of another run."""
+    try:
+        with open_plain(run.folder / ACCEPTED) as stream:
+            marker = _Marker.model_validate_json(stream.read(_LARGEST_MARKER))
+    except (OSError, ValueError):
+        return None
+    same = (marker.protocol, marker.model, marker.single_label) == (run.protocol, run.model, run.single_label)
+    return marker.when if same else None
+
+
+def _read(path: str, changed: int, size: int) -> RunFigures | None:
+    try:
+        return run_of(path, changed, size)
+    except OSError:
+        return None
 
 
 @lru_cache(maxsize=4096)
 def run_of(path: str, changed: int, size: int) -> RunFigures | None:  # noqa: ARG001 -- `changed` is what it is kept by
-    """The figures of a run; None where it is damaged. It is read anew where its time or size is another."""
+    """The figures of a run; None where it is damaged. It is read anew where its time or size is another.
+
+    Raises:
+        OSError: it cannot be read now, which is not kept.
+    """
     if size > _LARGEST:
         return None
     try:
-        told = _Run.model_validate_json(Path(path).read_bytes())
+        told = _Run.model_validate_json(read_plain(path))
         made = told.made.astimezone(UTC).isoformat(timespec="seconds")
-    except (OSError, ValidationError, OverflowError, ValueError):
+    except (ValidationError, OverflowError, ValueError):
         return None
     if not {"P@1", "P@5", "P@10", "mAP@10"} <= set(told.micro) or "P@1" not in told.macro:
         return None
@@ -159,72 +219,6 @@ def run_of(path: str, changed: int, size: int) -> RunFigures | None:  # noqa: AR
         told.classes, told.micro, told.macro, (bounds[0], bounds[1]) if bounds else None, told.chance.p1, by,
         bool(told.contaminated),
     )  # fmt: skip
-
-
-@dataclass(frozen=True, slots=True)
-class Miss:
-    """A query whose nearest neighbour was wrong. classes: its own. found: those of the nearest image."""
-
-    id: str
-    classes: tuple[str, ...]
-    nearest: str
-    found: tuple[str, ...]
-    average_precision: float
-
-
-@dataclass(frozen=True, slots=True)
-class Misses:
-    """Those of a run, the worst by mAP@10 first. number: of all of them; at most MOST_MISSES are kept."""
-
-    misses: tuple[Miss, ...]
-    number: int
-
-
-def read_misses(folder: Path) -> Misses:
-    """The queries of a run with P@1 = 0.
-
-    Raises:
-        SettingsError: its `queries.csv` is not there, or is damaged.
-    """
-    file = folder / QUERIES
-    try:
-        stat = file.stat()
-        return _misses(str(file), stat.st_mtime_ns, stat.st_size)
-    except OSError as error:
-        raise SettingsError(f"the run's {QUERIES} cannot be read ({error.strerror})") from error
-    except (ValueError, TypeError, KeyError, IndexError, RecursionError, csv.Error) as error:
-        raise SettingsError(f"the run's {QUERIES} is damaged") from error
-
-
-@lru_cache(maxsize=8)
-def _misses(path: str, changed: int, size: int) -> Misses:  # noqa: ARG001 -- what it is kept by
-    number = 0
-
-    def wrong(rows: "csv.DictReader[str]") -> Iterator[tuple[float, int, dict[str, Any]]]:
-        nonlocal number
-        for place, row in enumerate(rows):
-            if float(row["P@1"]) == 0:
-                number += 1
-                yield float(row["mAP@10"]), place, row
-
-    with Path(path).open(encoding="utf-8", newline="") as stream:
-        worst = heapq.nsmallest(MOST_MISSES, wrong(csv.DictReader(stream)), key=lambda one: one[:2])
-    return Misses(tuple(_miss(row, precision) for precision, _, row in worst), number)
-
-
-def _miss(row: Mapping[str, Any], precision: float) -> Miss:
-    nearest, found = json.loads(row["nearest"]), json.loads(row["nearest_classes"])
-    return Miss(
-        str(row["id"]), _words(json.loads(row["classes"])), str(nearest[0]) if nearest else "",
-        _words(found[0]) if found else (), precision,
-    )  # fmt: skip
-
-
-def _words(several: Any) -> tuple[str, ...]:
-    if not isinstance(several, list) or not all(isinstance(one, str) for one in several):
-        raise TypeError("no list of words")
-    "".join(several).encode()  # half a character cannot be shown
-    return tuple(several)
 
 
 def read_report(folder: Path) -> str:
@@ -239,6 +233,14 @@ def read_report(folder: Path) -> str:
             raise SettingsError(
                 f"the report is larger than {LARGEST_REPORT // 1_000_000} MB: it can be downloaded only"
             )
-        return file.read_text(encoding="utf-8", errors="replace")
+        return read_plain(file).decode("utf-8", "replace")
     except OSError as error:
         raise SettingsError(f"the run has no report that can be read ({error.strerror})") from error
+
+
+def report_to_take(folder: Path) -> bytes:
+    """A run's HTML report of any size; a page that says so where it cannot be read (any more)."""
+    try:
+        return read_plain(folder / REPORT)
+    except OSError as error:
+        return f"<!doctype html><title>no report</title><p>The report cannot be read ({error.strerror}).".encode()

@@ -14,7 +14,7 @@ def names_of(runs: Sequence[RunFigures]) -> list[str]:
         names = [name(run) for run in runs]
         if len(set(names)) == len(names):
             return names
-    return told_apart(f"{_long(run)}, {run.folder.name}" for run in runs)
+    return told_apart(map(_long, runs))
 
 
 def _short(run: RunFigures) -> str:

@@ -7,7 +7,9 @@ from contextlib import contextmanager
 import streamlit as st
 
 from radsearch.errors import IndexBusyError, IndexMissingError, RadSearchError
+from radsearch.settings import Settings, load_settings
 from ui.escaping import as_markdown
+from ui.hiding import may_show
 
 _AGAIN_SECONDS = 3.0
 
@@ -42,7 +44,17 @@ def noticed() -> Iterator[None]:
 
 def say(words: str) -> None:
     """Say that something could not be done; the words may hold anything."""
-    st.error(as_markdown(words[:1].upper() + words[1:]))
+    st.error(_to_show(words))
+
+
+def _to_show(words: str) -> str:
+    """As Markdown, without the paths that the settings do not show."""
+    try:
+        settings = load_settings()
+    except RadSearchError:  # which may be what is said
+        settings = Settings()
+    plain = may_show(words, settings)
+    return as_markdown(plain[:1].upper() + plain[1:])
 
 
 @st.fragment(run_every=_AGAIN_SECONDS)

@@ -4,6 +4,8 @@ from collections import Counter
 from collections.abc import Iterable
 from datetime import UTC, datetime
 
+_FIRST, _LAST = -62_135_596_800, 253_402_300_799  # the years 1 and 9999
+
 
 def duration(seconds: float) -> str:
     """`8 s`, `3 min 5 s`, `2 h 10 min`."""
@@ -16,8 +18,8 @@ def duration(seconds: float) -> str:
 
 
 def moment(seconds: float) -> str:
-    """Seconds since the epoch, to the second, in UTC: `2026-11-26 14:30:05`."""
-    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%d %H:%M:%S}"
+    """Seconds since the epoch, to the second, in UTC: `2026-11-26 14:30:05`; of a time beyond, the nearest year's."""
+    return f"{datetime.fromtimestamp(min(max(seconds, _FIRST), _LAST), UTC):%Y-%m-%d %H:%M:%S}"
 
 
 def told_apart(names: Iterable[str]) -> list[str]:

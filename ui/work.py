@@ -1,5 +1,6 @@
 """A job on a page: its live progress, how it ended, and the commands that are started. The rest of the page stays."""
 
+import os
 import re
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -18,7 +19,11 @@ from ui.wording import duration, moment
 PROTOCOLS = ("leave-patient-out", "denner2024")
 _EVERY_SECONDS = 1.0
 _LONGEST_NAME = 80  # of a model, in a folder's name
-_STOPPED = 130
+_STOPPED = (130, -2, -9)  # by Ctrl-C, heard or not, and by a kill
+_GOES_ON = {
+    "ingest": "What it did stays done; started again, it goes on.",
+    "evaluation": "It has measured nothing; started again, it begins anew.",
+}
 
 
 def show_job(kind: Kind, settings: Settings, summary: Callable[[Told], str | None]) -> None:
@@ -27,7 +32,7 @@ def show_job(kind: Kind, settings: Settings, summary: Callable[[Told], str | Non
     Args:
         kind: of the job.
         settings: say whether names of files may be shown.
-        summary: what a job that is done has made, in words; None where it has made nothing.
+        summary: what a job has made, in words; None of one that has failed.
     """
     told = jobs().told(kind)
     if told is None:
@@ -50,7 +55,7 @@ def _show_running(kind: Kind) -> None:
             key=f"stop-{kind}",
             on_click=lambda: jobs().stop(kind),
             disabled=told.stopping,
-            help="It can be started again at any time; what is done stays done.",
+            help=_GOES_ON[kind],
         )
 
 
@@ -69,9 +74,9 @@ def _words_of_advance(advance: Advance) -> str:
 
 def _show_ended(told: Told, settings: Settings, made: str | None) -> None:
     name, took = f"{told.kind} of {moment(told.began)} UTC", duration(told.seconds)
-    if told.stopping and told.code != 0:
-        st.info(f"The {name} was stopped after {took}. What it did stays done; started again, it goes on.")
-    elif made is not None and not told.sentence:
+    if told.stopping and (told.code in _STOPPED or told.sentence == "stopped"):
+        st.info(f"The {name} was stopped after {took}. {_GOES_ON[told.kind]}")
+    elif made is not None:
         st.success(f"The {name} is done after {took}: {as_markdown(made)}")
     else:
         why = may_show(told.sentence, settings) if told.sentence else _unsaid(told)
@@ -79,7 +84,9 @@ def _show_ended(told: Told, settings: Settings, made: str | None) -> None:
 
 
 def _unsaid(told: Told) -> str:
-    return "it was stopped" if told.code == _STOPPED else f"exit code {told.code}; the server's log may say why"
+    if told.kind == "ingest" and told.code == 2 and told.made.is_file():  # noqa: PLR2004 -- of ingest.report
+        return "nothing could be taken in; the last report says why"
+    return f"exit code {told.code}; the server's log may say why"
 
 
 def start_evaluation(runs: Path, model: str, protocol: str, *, single_label: bool) -> None:
@@ -91,7 +98,7 @@ def start_evaluation(runs: Path, model: str, protocol: str, *, single_label: boo
     if protocol not in PROTOCOLS:
         raise RadSearchError("there is no such protocol")
     name = re.sub(r"[^\w.-]", "_", model).strip(".")[:_LONGEST_NAME]
-    folder = runs.absolute() / f"{now_in_words()}-{protocol}-{name}"
+    folder = _new(runs.absolute() / f"{now_in_words()}-{protocol}-{name}")
     options = [f"--model={model}", f"--protocol={protocol}", f"--out={folder}"]
     options += ["--single-label"] if single_label else []
     jobs().start("evaluation", ["evaluation", "run", *options], folder)
@@ -105,11 +112,20 @@ def start_ingest(settings: Settings, models: list[str]) -> None:
     """
     if settings.archive_folder is None or settings.reports_folder is None:
         raise RadSearchError("an ingest from here needs RADSEARCH_ARCHIVE and RADSEARCH_REPORTS")
-    report = settings.reports_folder.absolute() / f"{now_in_words()}.json"
+    report = _new(settings.reports_folder.absolute() / f"{now_in_words()}.json", ".json")
     options = [f"--report={report}", "--progress-json", *(f"--model={model}" for model in models)]
     options += [f"--manifest={settings.manifest.absolute()}"] if settings.manifest else []
     options += [f"--dataset={settings.dataset}"] if settings.dataset else []
     jobs().start("ingest", ["ingest", str(settings.archive_folder.absolute()), *options], report)
+
+
+def _new(path: Path, ending: str = "") -> Path:
+    """The path, with a number where something is there already: it would be taken for what the job has made."""
+    plain, number = path.name.removesuffix(ending), 1
+    while os.path.lexists(path):
+        number += 1
+        path = path.with_name(f"{plain}-{number}{ending}")
+    return path
 
 
 def now_in_words() -> str:

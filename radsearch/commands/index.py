@@ -141,7 +141,8 @@ def _sweep(options: argparse.Namespace) -> int:
 
 
 def _map(options: argparse.Namespace) -> int:
-    from radsearch.errors import SettingsError
+    """Exit 1 where a model has too few vectors; the others have their maps then."""
+    from radsearch.errors import SettingsError, TooFewImagesError
     from radsearch.index import open_index
     from radsearch.maps import make_map, maps_of
 
@@ -151,11 +152,19 @@ def _map(options: argparse.Namespace) -> int:
         raise SettingsError("RADSEARCH_THUMBNAILS names the folder that the maps of an index on a server are in, too")
     with open_index(settings) as index:
         models = [options.model] if options.model else list(index.card.models)
+    bare = 0
     for model in models:
-        made = make_map(lambda: open_index(settings), model, count=options.sample, method=options.method)
+        try:
+            made = make_map(lambda: open_index(settings), model, count=options.sample, method=options.method)
+        except TooFewImagesError as error:
+            if options.model:
+                raise
+            print(f"no map: {error}", file=sys.stderr)  # noqa: T201
+            bare += 1
+            continue
         maps.write(made)
         print(f"{model}: {len(made.ids)} images in {maps.file(model, made.method)}")  # noqa: T201
-    return 0
+    return 1 if bare else 0
 
 
 def _drop(options: argparse.Namespace) -> int:

@@ -6,7 +6,7 @@ from datetime import date
 
 import numpy as np
 
-from radsearch.errors import RadSearchError, SettingsError
+from radsearch.errors import SettingsError, TooFewImagesError
 from radsearch.index import Index
 from radsearch.maps.files import Map, Maps, maps_of
 from radsearch.maps.projection import LEAST_IMAGES, METHODS, methods_here, projected
@@ -32,7 +32,7 @@ def make_map(opening: Opening, model: str, *, count: int = USUAL, method: str = 
     Raises:
         SettingsError: the count is out of range, or the method's library is not installed.
         UnknownNameError: the index holds no vectors of that model; there is no such method.
-        RadSearchError: fewer than three images have vectors of it.
+        TooFewImagesError: fewer than three images have vectors of it.
     """
     if not LEAST_IMAGES <= count <= MOST:
         raise SettingsError(f"a map has {LEAST_IMAGES} to {MOST:,} images, not {count:,}")
@@ -42,7 +42,7 @@ def make_map(opening: Opening, model: str, *, count: int = USUAL, method: str = 
         fingerprint = index.card.models[model]
         ids, vectors = _sampled(index, model, count)
     if len(ids) < LEAST_IMAGES:
-        raise RadSearchError(f"{len(ids)} images have vectors of {model}; a map needs {LEAST_IMAGES}")
+        raise TooFewImagesError(f"{len(ids)} images have vectors of {model}; a map needs {LEAST_IMAGES}")
     return Map(method, fingerprint, ids, lay_out(vectors), date.today().isoformat())  # noqa: DTZ011 -- the user's day
 
 

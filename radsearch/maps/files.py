@@ -14,13 +14,18 @@ from pathlib import Path
 import numpy as np
 
 from radsearch.errors import DamagedMapError, RadSearchError
-from radsearch.settings import Settings
+from radsearch.plain_files import open_plain
+from radsearch.settings import Settings, without_credentials
 from radsearch.study import Fingerprint, Vectors
 
 FOLDER = "maps"
 _ID_BYTES = 36
 _LARGEST_BYTES = 4_000_000  # four times what the most images take
-_FAULTS = (OSError, EOFError, ValueError, KeyError, TypeError, zipfile.BadZipFile, zlib.error, NotImplementedError)
+_FAULTS = (
+    OSError, EOFError, ValueError, KeyError, TypeError, AttributeError, zipfile.BadZipFile, zlib.error,
+    MemoryError, OverflowError,  # of a size that is claimed
+    RuntimeError,  # of what is encrypted
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -41,15 +46,22 @@ class Map:
 class Maps:
     """A folder of maps."""
 
-    def __init__(self, folder: Path) -> None:
-        """Args: folder: made when the first map is."""
-        self._folder = folder
+    def __init__(self, folder: Path, *, parents: bool = False, of: str = "") -> None:
+        """Have them in a folder.
+
+        Args:
+            folder: made when the first map is.
+            parents: whether those around it are made, too; those of an index that was removed are not to come back.
+            of: tells the maps of several indexes apart that share the folder.
+        """
+        self._folder, self._parents = folder, parents
+        self._of = f"-{_short_hash(of)}" if of else ""
 
     def file(self, model: str, method: str) -> Path:
         """Where the map of a model and method is, or would be; any text may be a model's name."""
         plain = re.sub(r"[^a-z0-9._-]", "-", model.lower()).lstrip(".")[:80]
-        told_apart = "" if plain == model else f"-{hashlib.sha256(model.encode()).hexdigest()[:8]}"
-        return self._folder / f"{plain}{told_apart}.{method}.npz"
+        told_apart = "" if plain == model else f"-{_short_hash(model)}"
+        return self._folder / f"{plain}{told_apart}{self._of}.{method}.npz"
 
     def read(self, fingerprint: Fingerprint, method: str) -> Map | None:
         """The map of these vectors; None where there is none, or one of vectors with another fingerprint.
@@ -59,9 +71,9 @@ class Maps:
         """
         file = self.file(fingerprint.model, method)
         try:
-            if file.stat().st_size > _LARGEST_BYTES:
-                raise ValueError
-            kept = _unpacked(file.read_bytes(), method)
+            with open_plain(file) as stream:
+                content = stream.read(_LARGEST_BYTES + 1)
+            kept = _unpacked(content, method)
         except FileNotFoundError:
             return None
         except _FAULTS as error:
@@ -77,7 +89,7 @@ class Maps:
         file = self.file(made.fingerprint.model, made.method)
         half_written = file.with_name(f".half-{uuid.uuid4().hex}")
         try:
-            self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._folder.mkdir(mode=0o700, parents=self._parents, exist_ok=True)
             half_written.write_bytes(_packed(made))
             half_written.replace(file)
         except OSError as error:
@@ -95,8 +107,15 @@ def maps_of(settings: Settings) -> Maps | None:
     Raises:
         SettingsError: the index is neither a folder nor an address.
     """
-    folder = settings.thumbnails_folder if settings.on_server else settings.index_folder
-    return None if folder is None else Maps(folder / FOLDER)
+    if not settings.on_server:
+        return Maps(settings.index_folder / FOLDER)
+    of = f"{without_credentials(settings.index).rstrip('/')}\n{settings.collection}"
+    folder = settings.thumbnails_folder
+    return None if folder is None else Maps(folder / FOLDER, parents=True, of=of)
+
+
+def _short_hash(words: str) -> str:
+    return hashlib.sha256(words.encode("utf-8", "surrogatepass")).hexdigest()[:8]
 
 
 def _packed(made: Map) -> bytes:
@@ -113,10 +132,14 @@ def _packed(made: Map) -> bytes:
 
 def _unpacked(content: bytes, method: str) -> Map:
     """Raises one of `_FAULTS` where it is no map."""
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        unpacked = sum(one.file_size for one in archive.infolist())
+    if max(unpacked, len(content)) > _LARGEST_BYTES:
+        raise ValueError
     with np.load(io.BytesIO(content), allow_pickle=False) as stored:
         ids, places, made = stored["ids"], stored["places"], str(stored["made"])
         fingerprint = Fingerprint(**json.loads(str(stored["fingerprint"])))
-    sound = ids.dtype.kind == "S" and places.dtype == np.float32 and places.shape == (len(ids), 2)
+    sound = ids.ndim == 1 and ids.dtype.kind == "S" and places.dtype == np.float32 and places.shape == (len(ids), 2)
     if not sound or not np.isfinite(places).all():
         raise ValueError
     return Map(method, fingerprint, tuple(str(uuid.UUID(one.decode("ascii"))) for one in ids), places, made)

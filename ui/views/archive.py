@@ -37,13 +37,13 @@ def draw() -> None:
 
 
 def _came_to(told: Told) -> str | None:
-    """What an ingest that ended has done, from its report."""
+    """What an ingest that ended has done, from its report; None where it failed."""
     try:
         stat = told.made.stat()
+        report = report_of(str(told.made), stat.st_mtime_ns, stat.st_size)
     except OSError:
         return None
-    report = report_of(str(told.made), stat.st_mtime_ns, stat.st_size)
-    if report is None:
+    if report is None or not (told.code == 0 or (told.code == 1 and report.refused)):
         return None
     return (
         f"{report.found:,} files: {report.indexed:,} indexed, {report.unchanged:,} unchanged, "
@@ -108,7 +108,7 @@ def _show_holdings(held: Holdings, settings: Settings) -> None:
                 {
                     "model": name,
                     "images": held.by_model[name],
-                    "numbers": one.dimension,
+                    "dimension": one.dimension,
                     "precision": one.precision,
                     "weights": one.weights[:_SHORT_HASH],
                 }
@@ -125,7 +125,9 @@ def _show_holdings(held: Holdings, settings: Settings) -> None:
 
 def _facts(held: Holdings, settings: Settings) -> dict[str, str]:
     storage = held.card.storage
-    rows = {"place": without_credentials(settings.index), "images": f"{held.images:,}"}
+    shown = settings.on_server or settings.show_file_names
+    place = without_credentials(settings.index) if shown else "a folder of this machine"
+    rows = {"place": place, "images": f"{held.images:,}"}
     if settings.on_server:
         rows["collection"] = settings.collection
     if held.bytes is not None:

@@ -1,5 +1,7 @@
 """Evaluation: how well a model finds images like the query, over time, side by side, by class, and where it fails."""
 
+import os
+from functools import partial
 from pathlib import Path
 
 import streamlit as st
@@ -12,7 +14,7 @@ from ui.filters import TITLES
 from ui.holdings import holdings, jobs
 from ui.jobs import Told
 from ui.run_charts import by_class, over_time, side_by_side
-from ui.run_files import FACETS, METRICS, REPORT, RunFigures, Runs, read_report, read_runs, run_of
+from ui.run_files import FACETS, METRICS, REPORT, RunFigures, Runs, read_report, read_runs, report_to_take, run_of
 from ui.run_report import framed
 from ui.run_tables import class_rows, figure_rows, latest_of_each, names_of
 from ui.shared import around
@@ -34,20 +36,20 @@ def draw() -> None:
             return
         form, shown = st.container(), st.container()
         with shown:
-            _show(read_runs(settings.runs_folder))
+            _show(read_runs(settings.runs_folder, names=bool(settings.show_file_names)))
         with form:
             _offer(settings, settings.runs_folder)
 
 
 def _came_to(told: Told) -> str | None:
-    """What an evaluation that ended has measured, from its run."""
+    """What an evaluation that ended has measured, from its run; None where it failed."""
     file = told.made / METRICS
     try:
         stat = file.stat()
+        run = run_of(str(file), stat.st_mtime_ns, stat.st_size)
     except OSError:
         return None
-    run = run_of(str(file), stat.st_mtime_ns, stat.st_size)
-    if run is None or told.code not in (0, 1):
+    if run is None or told.code != 0:
         return None
     p1, chance = run.micro["P@1"], run.chance
     return f"{run.model}, {run.queries:,} queries: P@1 {p1:.3f}, macro {run.macro['P@1']:.3f}, chance {chance:.3f}"
@@ -78,7 +80,7 @@ def _offer(settings: Settings, runs: Path) -> None:
 
 def _show(read: Runs) -> None:
     if read.damaged:
-        st.caption(f"{read.damaged:,} folders hold a run that is damaged; they are left out.")
+        st.caption(f"{read.damaged:,} folders hold a run that is damaged, or cannot be read; they are left out.")
     if not read.runs:
         st.info("There is no run yet. Measure a model here, or with: python -m evaluation run")
         return
@@ -154,12 +156,12 @@ def _one_run(runs: dict[str, RunFigures], names: dict[str, str], chosen: list[st
     )
     run = runs[one]
     line.download_button(
-        "Report", (run.folder / REPORT).read_bytes, f"{run.folder.name}.html", "text/html", key="take-report",
+        "Report", partial(report_to_take, run.folder), "report.html", "text/html", key="take-report",
         on_click="ignore", icon=":material/download:", disabled=not _has_report(run),
     )  # fmt: skip
     if line.toggle("show the report here", key="show-report", disabled=not _has_report(run)):
         try:
-            st.iframe(framed(read_report(run.folder)), height=_REPORT_PIXELS, alt=f"Report of {run.folder.name}")
+            st.iframe(framed(read_report(run.folder)), height=_REPORT_PIXELS, alt=f"Report of {names[one]}")
         except RadSearchError as error:
             say(str(error))
     st.markdown("**Queries that fail**: the nearest image has none of their classes.")
@@ -168,7 +170,7 @@ def _one_run(runs: dict[str, RunFigures], names: dict[str, str], chosen: list[st
 
 
 def _has_report(run: RunFigures) -> bool:
-    return (run.folder / REPORT).is_file()
+    return os.path.isfile(run.folder / REPORT)  # noqa: PTH113 -- Path.is_file may raise
 
 
 draw()

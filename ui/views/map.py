@@ -1,6 +1,7 @@
 """Map: a sample of the index as points in the plane, coloured by a field; what a lasso takes comes as a grid below."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import streamlit as st
@@ -95,7 +96,7 @@ def _show(kept: Placed, groups: Sequence[Group], shown: NDArray[np.bool_], count
 
     def take_points() -> None:
         st.session_state[f"map-group-{title}"] = None
-        _take(kept, numbers_of(st.session_state[key]))
+        _take(kept, numbers_of(st.session_state[key], len(kept.images)))
 
     st.plotly_chart(
         chart_of(kept, groups, shown),
@@ -119,9 +120,10 @@ def _choose(kept: Placed, groups: Sequence[Group], title: str) -> None:
     key = f"map-group-{title}"
 
     def take_group() -> None:
-        chosen: int | None = st.session_state[key]
+        chosen: Any = st.session_state[key]  # the browser has sent it
         st.session_state["map-clicks"] = st.session_state.get("map-clicks", 0) + 1
-        _take(kept, groups[chosen].members.tolist() if chosen is not None else [])
+        known = isinstance(chosen, int) and not isinstance(chosen, bool) and 0 <= chosen < len(groups)
+        _take(kept, groups[chosen].members.tolist() if known else [])
 
     st.selectbox(
         f"take all of one {title}",
@@ -136,7 +138,7 @@ def _choose(kept: Placed, groups: Sequence[Group], title: str) -> None:
 
 
 def _take(kept: Placed, numbers: Sequence[int]) -> None:
-    st.session_state["map-taken"] = {kept.images[number].id for number in numbers if number < len(kept.images)}
+    st.session_state["map-taken"] = {kept.images[number].id for number in numbers}
     st.session_state.pop("map-page", None)
 
 
