@@ -1,5 +1,6 @@
 """A state and its uploaded files -> ranked hits. Files are read and models loaded before the index is opened."""
 
+import gc
 import tempfile
 import uuid
 from collections.abc import Sequence
@@ -135,6 +136,7 @@ def _usual_models(card: IndexCard, settings: Settings) -> tuple[str, ...]:
 def _make_ready(name: str, files: Sequence[QueryFile], card: IndexCard, around: Surroundings) -> None:
     """Nobody else is to wait for the index while a model is loaded. A file that is indexed needs none."""
     held = card.models[name]
+    new = not around.embedders.is_loaded(held)
     for file in files:
         with around.lease.index() as index:
             same = index.having("content", [file.identity.content]) if file.part is None else []
@@ -148,3 +150,6 @@ def _make_ready(name: str, files: Sequence[QueryFile], card: IndexCard, around: 
             raise EmbeddingError(f"{name} cannot read text. Models here that can: {speaking}.")
         with around.embedders.using(held):
             pass
+    if new and around.embedders.is_loaded(held):
+        gc.collect()
+        gc.freeze()  # or each full collection goes through all that came with the model, while everybody waits

@@ -58,7 +58,8 @@ def _read(index: Index, named: str) -> tuple[Stored | None, dict[str, list[Store
 
 
 def _show(point: Stored, series: list[Stored]) -> None:
-    columns = st.columns([3, 2], gap="medium")
+    with st.container(key="study"):
+        columns = st.columns([3, 2], gap="medium")
     with columns[0]:
         look_at(point)
     with columns[1]:
