@@ -124,6 +124,15 @@ def speaking_models(card: IndexCard, settings: Settings) -> list[str]:
     return [name for name in card.models if name in rows and rows[name].text]
 
 
+def settle() -> None:
+    """Call it when much has been imported or loaded for good.
+
+    Streamlit has Python look for garbage after every run of the page, which else goes through all of that each time.
+    """
+    gc.collect()
+    gc.freeze()
+
+
 def _has_vector(point: Stored, model: str, frame: int) -> bool:
     return point.payload.get("frame") == frame and model in point.payload.get("models", ())
 
@@ -151,5 +160,4 @@ def _make_ready(name: str, files: Sequence[QueryFile], card: IndexCard, around: 
         with around.embedders.using(held):
             pass
     if new and around.embedders.is_loaded(held):
-        gc.collect()
-        gc.freeze()  # or each full collection goes through all that came with the model, while everybody waits
+        settle()

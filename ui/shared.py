@@ -14,7 +14,7 @@ from ui.filters import Overview, overview_of
 from ui.lease import Lease
 from ui.originals import Originals
 from ui.saved import Collections
-from ui.searching import Surroundings
+from ui.searching import Surroundings, settle
 from ui.state import FILTER_FIELDS, State
 
 _COUNTS_SECONDS = 10
@@ -40,6 +40,7 @@ def warm_up() -> None:
         with shared.lease.index():
             pass
     importlib.import_module("pandas")
+    settle()
 
 
 def collections() -> Collections:
