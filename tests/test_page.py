@@ -370,14 +370,6 @@ def test_a_second_click_that_came_too_early_does_no_harm_in_browse(many: AppTest
     assert "Images 1 to 24 of 30" in [one.value for one in many.markdown]
 
 
-def test_an_upload_is_forgotten_by_the_server_when_it_is_read(page: AppTest, write_png: Callable[..., Path]) -> None:
-    page.run()
-    page.file_uploader[0].upload("picture.png", write_png().read_bytes()).run()
-    assert not page.exception
-    kept = [file for one in page.file_uploader for file in one.value or ()]
-    assert kept == []
-
-
 def test_two_uploads_of_the_same_file_are_taken_out_one_by_one(page: AppTest, write_png: Callable[..., Path]) -> None:
     page.run()
     content = write_png().read_bytes()

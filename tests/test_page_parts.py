@@ -10,6 +10,7 @@ import time
 import zipfile
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import hypothesis
 import numpy as np
@@ -17,6 +18,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
+from streamlit.runtime.memory_uploaded_file_manager import MemoryUploadedFileManager
+from streamlit.runtime.uploaded_file_manager import UploadedFileRec
 
 from demo import serving
 from radsearch.errors import EmbeddingError, IndexBusyError, RadSearchError
@@ -26,7 +29,7 @@ from radsearch.reading.manifest import KNOWN
 from radsearch.search import Embedders, is_id
 from radsearch.settings import Settings
 from radsearch.study import Facts, Fingerprint, Labels, SearchFilter, Span
-from ui import cards, exporting
+from ui import asking, cards, exporting
 from ui.__main__ import hang_up
 from ui.cards import Shown, card_of, rest_of
 from ui.cards import table_of as facts_table
@@ -428,3 +431,14 @@ def test_a_server_that_does_not_end_by_itself_is_ended(monkeypatch: pytest.Monke
         process.stdout.readline()
         serving.end(process)
         assert process.returncode == -signal.SIGKILL
+
+
+def test_an_upload_that_was_read_is_taken_from_the_server_and_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Streamlit itself keeps it until the tab is closed."""
+    manager = MemoryUploadedFileManager("/upload")
+    for name in ("read", "another"):
+        manager.add_file("session", UploadedFileRec(name, name, "", b"pixels"))
+    context = SimpleNamespace(uploaded_file_mgr=manager, session_id="session")
+    monkeypatch.setattr(asking, "get_script_run_ctx", lambda: context)
+    asking._forget([SimpleNamespace(file_id="read")])  # type: ignore[list-item]
+    assert [file.file_id for file in manager.get_files("session", ["read", "another"])] == ["another"]

@@ -108,14 +108,15 @@ def search_similar(point: str) -> None:
     go("search")
 
 
-def add_to_collection(point: str) -> None:
+def add_to_collection(*points: str) -> None:
     """Into the collection that is chosen, or a new one."""
     saved = collections()
     with noticed():
         name = saved.make(st.session_state.get("collection") or "Collection 1")
-        saved.add(name, [point])
+        saved.add(name, points)
         st.session_state["collection"] = name
-        st.toast(f"Added to {as_markdown(name)}")
+        what = f"{len(points):,} images added" if len(points) > 1 else "Added"
+        st.toast(f"{what} to {as_markdown(name)}")
 
 
 def _judge(point: str, *, liked: bool) -> None:

@@ -47,6 +47,11 @@ def say(words: str) -> None:
     st.error(_to_show(words))
 
 
+def say_empty() -> None:
+    """Say that there is no image yet, and how one comes."""
+    st.info("The index is empty. Images come into it with: python -m ingest FOLDER")
+
+
 def _to_show(words: str) -> str:
     """As Markdown, without the paths that the settings do not show."""
     try:

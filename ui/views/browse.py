@@ -13,7 +13,7 @@ from ui.searching import Surroundings
 from ui.shared import around, overview
 from ui.sidebar import show_filter
 from ui.state import LOT, State, query_of
-from ui.telling import sentences
+from ui.telling import say_empty, sentences
 
 
 def draw() -> None:
@@ -25,7 +25,7 @@ def draw() -> None:
         show_filter(counts)
         choose_collection()
         if not counts.total:
-            st.info("The index is empty. Images come into it with: python -m ingest FOLDER")
+            say_empty()
         else:
             show_charts(counts)
             _images(state, counts.passing, shared)

@@ -7,23 +7,23 @@ import numpy as np
 import streamlit as st
 from numpy.typing import NDArray
 
-from radsearch.errors import DamagedMapError, RadSearchError
+from radsearch.errors import DamagedMapError
 from radsearch.maps import LEAST_IMAGES, METHODS, USUAL, Maps, maps_of, methods_here
 from radsearch.study import Fingerprint
 from ui import session
 from ui.cards import Shown
 from ui.escaping import as_markdown
 from ui.filters import TITLES, Overview
-from ui.gallery import BROWSE_ACTIONS, show_grid
+from ui.gallery import BROWSE_ACTIONS, add_to_collection, show_grid
 from ui.keeping import choose_collection
 from ui.map_chart import CONFIG, chart_of, legend_of, numbers_of, spoken_of
 from ui.map_points import Group, Placed, groups_of, make, passing, placed
 from ui.saved import MOST_IMAGES
 from ui.searching import Surroundings
-from ui.shared import around, collections, overview
+from ui.shared import around, overview
 from ui.sidebar import show_filter
 from ui.state import LOT, State
-from ui.telling import say, sentences
+from ui.telling import say, say_empty, sentences
 
 _FIELDS = ("modality", "region", "pathology", "dataset", "view", "sex", "age", "year", "split")
 _METHOD_TITLES = {"pca": "PCA", "umap": "UMAP"}
@@ -39,7 +39,7 @@ def draw() -> None:
         choose_collection()
         maps = maps_of(shared.settings)
         if not counts.total:
-            st.info("The index is empty. Images come into it with: python -m ingest FOLDER")
+            say_empty()
         elif counts.total < LEAST_IMAGES:
             st.info(f"A map needs {LEAST_IMAGES} images; the index holds {counts.total}.")
         elif maps is None:
@@ -151,24 +151,12 @@ def _show_taken(images: Sequence[Shown]) -> None:
             "Add all to the collection",
             key="add-all",
             icon=":material/bookmark_add:",
-            on_click=_add_all,
-            args=([image.id for image in images],),
+            on_click=add_to_collection,
+            args=[image.id for image in images],
             help=f"A collection holds {MOST_IMAGES:,} images at most.",
         )
     page = st.pagination(-(-len(images) // LOT), key="map-page") if len(images) > LOT else 1
     show_grid(images[LOT * (page - 1) : LOT * page], BROWSE_ACTIONS, key="taken")
-
-
-def _add_all(ids: Sequence[str]) -> None:
-    saved = collections()
-    try:
-        name = saved.make(st.session_state.get("collection") or "Collection 1")
-        saved.add(name, ids)
-    except RadSearchError as error:
-        st.session_state["notice"] = str(error)
-        return
-    st.session_state["collection"] = name
-    st.toast(f"{len(ids):,} images added to {as_markdown(name)}")
 
 
 draw()

@@ -16,7 +16,7 @@ from ui.searching import Surroundings, asks_for_something, find
 from ui.shared import around, overview
 from ui.sidebar import show_filter
 from ui.state import LOT, MOST_SHOWN, State
-from ui.telling import sentences
+from ui.telling import say_empty, sentences
 
 
 def draw() -> None:
@@ -31,7 +31,7 @@ def draw() -> None:
         choose_collection()
         say_faults()
         if not counts.total:
-            st.info("The index is empty. Images come into it with: python -m ingest FOLDER")
+            say_empty()
         elif not asks_for_something(state, session.uploads()):
             _invite(shared)
         else:
