@@ -91,7 +91,7 @@ def write_run(
     """
     told = metrics_of(collection, trial, figures, around or Surroundings())
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         _write_queries(folder / QUERIES, collection, trial, figures)
         (folder / SUMMARY).write_text("\n".join(summary_lines(told)) + "\n", encoding="utf-8")
         _write_metrics(folder, told)

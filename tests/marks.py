@@ -15,30 +15,36 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import date, timedelta
+from functools import lru_cache
 from pathlib import Path
 from urllib.parse import quote
 
 CONTENT, NAME = "zqxjvkwz", "qjzxwvkq"  # how every mark in a file's content begins, and in its name
 LATIN, JAPANESE = "\u00c6\u00d0\u00de\u00d8\u00e5\u00f0\u00fe\u00f8", "\u30be\u30f0\u30f1\u30f2"  # stand in names
+GREEK = "\u039e\u03a8\u03a9\u03a6\u03be\u03c8\u03c9\u03c6"  # stands in names of folders
 STUDY_YEAR, BIRTH_YEAR, OTHER_YEAR = 1913, 1817, 1753  # of dates; only the first one may leave
 AGE = "873Y"
 UID_ROOT = "1.3.6.1.4.1.98731.4829"
+_STEMS = (("content", CONTENT), ("content", LATIN), ("content", JAPANESE), ("name", NAME), ("name", GREEK))
 _MOST_INFLATED = 1 << 22
 _DEEPEST = 3
 _LARGE = 1 << 26
+_HOLE = bytes(256)  # of which a snapshot of an index in a folder has hundreds of megabytes
 
 _DATE = re.compile(
     rb"(?<![0-9])(?:(?P<y>1753|1817|1913)([-./]?)(?P<m>[0-9]{2})\2(?P<d>[0-9]{2})"
     rb"|(?P<a>[0-9]{2})([-./])(?P<b>[0-9]{2})\6(?P<z>1753|1817|1913))(?=0731|[^0-9]|$)"
 )
-_NUMBERS = {
-    "date": re.compile(rb"(?<![0-9])17530[0-9]{3}07"),
-    "time": re.compile(rb"07:?31:?[0-9]{2}\.48[0-9]{4}"),
-    "whole number": re.compile(rb"(?<![0-9])19873[0-9]{5}(?![0-9])"),
-    "number": re.compile(rb"(?<![0-9])9873\.1[0-9]{7}"),
-    "age": re.compile(rb"(?<![0-9A-Za-z])873Y(?![0-9A-Za-z])"),
-    "UID": re.compile(rb"(?:1\.3\.6\.1\.4\.1\.)?98731\.4829(?:\.[0-9]+)?"),
+_YEARS = (b"1753", b"1817", b"1913")
+_NUMBERS = {  # with how each begins, or what is in it
+    "date": (b"17530", re.compile(rb"(?<![0-9])17530[0-9]{3}07")),
+    "time": (b".48", re.compile(rb"07:?31:?[0-9]{2}\.48[0-9]{4}")),
+    "whole number": (b"19873", re.compile(rb"(?<![0-9])19873[0-9]{5}(?![0-9])")),
+    "number": (b"9873.1", re.compile(rb"(?<![0-9])9873\.1[0-9]{7}")),
+    "age": (b"873Y", re.compile(rb"(?<![0-9A-Za-z])873Y(?![0-9A-Za-z])")),
+    "UID": (b"98731.4829", re.compile(rb"(?:1\.3\.6\.1\.4\.1\.)?98731\.4829(?:\.[0-9]+)?")),
 }
+_LOWERED = frozenset(("hex", "JSON", "Python", "an address"))  # forms of which case says nothing
 _HEX = re.compile(rb"(?<![0-9a-f])[0-9a-f]{32,128}(?![0-9a-f])")
 _ZLIB = re.compile(rb"\x78[\x01\x5e\x9c\xda]")
 _ADDRESS = re.compile(rb"base64,([A-Za-z0-9+/]{16,}={0,2})")
@@ -110,6 +116,7 @@ class Marks:
 
     def found_in(self, content: bytes, depth: int = 0) -> set[Find]:
         """All marks, secrets and plain hashes of them in some bytes, and in what is packed inside of these."""
+        content = content.replace(_HOLE, b"\0\0")
         bare = re.sub(rb"\0\0+", b" ", content).replace(b"\0", b"")  # UTF-16 becomes ASCII, and holes shrink
         found = set(self._words(content, bare)) | set(self._numbers(bare)) | set(self._hashes(bare))
         if depth < _DEEPEST:
@@ -144,24 +151,21 @@ class Marks:
         for kind, stem in (("content", CONTENT), ("name", NAME)):
             for place in re.finditer(stem.encode() + rb"([0-9]{5})?", lowered):
                 yield Find(kind, f"{place[0].decode()} ({self.origins.get(place[0].decode(), 'a part of one')})")
-        for kind, stem in (("content", CONTENT), ("content", LATIN), ("content", JAPANESE), ("name", NAME)):
-            for form, written in _forms(stem):
-                if written in content or written in lowered:
-                    yield Find(kind, f"{stem} as {form}")
+        for kind, stem in _STEMS:
+            yield from (Find(kind, f"{stem} as {form}") for form in _forms_in(stem, content, lowered))
         for where, secret in self.secrets.items():
-            for form, written in (("text", secret.encode()), *_forms(secret)):
-                if written in content or written in lowered:
-                    yield Find("secret", f"{where} as {form}")
+            plain = ["text"] * (secret.encode() in lowered)
+            yield from (Find("secret", f"{where} as {form}") for form in (*plain, *_forms_in(secret, content, lowered)))
 
     def _numbers(self, bare: bytes) -> Iterator[Find]:
-        for place in _DATE.finditer(bare):
+        for place in _DATE.finditer(bare) if any(year in bare for year in _YEARS) else ():
             parts = {name: text.decode() for name, text in place.groupdict().items() if text}
             orders = (("y", "m", "d"), ("z", "b", "a"), ("z", "a", "b"))
             for day in ("".join(parts[one] for one in order) for order in orders if order[0] in parts):
                 if day in self.origins:
                     yield Find("content", f"the date {day} ({self.origins[day]})")
-        for what, form in _NUMBERS.items():
-            for place in form.finditer(bare):
+        for what, (beginning, form) in _NUMBERS.items():
+            for place in form.finditer(bare) if beginning in bare else ():
                 number = place[0].decode()
                 where = self.origins.get(number.replace(":", "").lower())
                 if where or what in ("age", "UID", "date"):
@@ -185,26 +189,34 @@ def _stored(path: Path) -> bytes:
     return b"\0\0".join(pieces)
 
 
-def _forms(word: str) -> Iterator[tuple[str, bytes]]:
-    """How a word may be written so that a search for its letters would miss it; hexadecimal digits are small."""
-    for one in {word, word.upper()} if word.isascii() else {word}:
+def _forms_in(word: str, content: bytes, lowered: bytes) -> Iterator[str]:
+    for written, form in _forms(word).items():
+        if written in (lowered if form in _LOWERED else content):
+            yield form
+
+
+@lru_cache
+def _forms(word: str) -> dict[bytes, str]:
+    """How a word may be written so that a search for its letters would miss it."""
+    forms: dict[bytes, str] = {}
+    for one in (word, word.upper()) if word.isascii() else (word,):
         for charset in ("utf-8", "latin-1", "utf-16-le", "utf-16-be", "shift_jis", "iso2022_jp"):
             with contextlib.suppress(UnicodeEncodeError):
-                written = one.encode(charset)
-                written = re.sub(rb"^\x1b..|\x1b..$", b"", written)
+                written = re.sub(rb"^\x1b..|\x1b..$", b"", one.encode(charset))
                 if not one.isascii():
-                    yield charset, written
-                yield f"{charset} in hex", written.hex().encode()
+                    forms.setdefault(written, charset)
+                forms.setdefault(written.hex().encode(), "hex")
                 for shift in range(3):
                     coded = base64.b64encode(b"\0" * shift + written)
                     inner = coded[-(-shift * 8 // 6) : (shift + len(written)) * 8 // 6]
-                    yield f"{charset} in base64", inner
-                    yield f"{charset} in base64 of addresses", inner.replace(b"+", b"-").replace(b"/", b"_")
+                    forms.setdefault(inner, "base64")
+                    forms.setdefault(inner.replace(b"+", b"-").replace(b"/", b"_"), "base64")
     if not word.isascii():
-        yield "JSON", "".join(f"\\u{ord(letter):04x}" for letter in word).encode()
-        yield "Python", word.encode("ascii", "backslashreplace")
-        yield "HTML", word.encode("ascii", "xmlcharrefreplace")
-        yield "an address", quote(word).lower().encode()
+        forms["".join(f"\\u{ord(letter):04x}" for letter in word).encode()] = "JSON"
+        forms[word.encode("ascii", "backslashreplace")] = "Python"
+        forms[word.encode("ascii", "xmlcharrefreplace")] = "HTML"
+        forms[quote(word).lower().encode()] = "an address"
+    return forms
 
 
 def _unpacked(content: bytes) -> Iterator[bytes]:

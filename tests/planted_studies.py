@@ -8,7 +8,7 @@ from pathlib import Path
 
 import nibabel
 import numpy as np
-from marks import JAPANESE, LATIN, Marks
+from marks import GREEK, JAPANESE, LATIN, Marks
 from PIL import Image, PngImagePlugin
 from pydicom.datadict import DicomDictionary
 from pydicom.dataset import Dataset, FileMetaDataset
@@ -27,12 +27,12 @@ TEXT_VRS = ("AE", "AS", "CS", "DA", "DS", "DT", "IS", "LO", "LT", "PN", "SH", "S
 BYTE_VRS = ("OB", "UN")
 SIDE = 64
 STRIP = 16  # rows above an ultrasound picture's region, where names are burned in
-# Elements whose values have to be right for a file to be read at all. Group 0028 says how pixels are stored.
+# Elements whose values have to be right for a file to be read at all, and the window, which the page's viewer shows.
 _STORAGE_WORDS = {"SOPClassUID", "SpecificCharacterSet", "PixelData", "NumberOfFrames", "PhotometricInterpretation"}
 _STORAGE_TABLES = {
     "ModalityLUTSequence", "VOILUTSequence", "SequenceOfUltrasoundRegions", "SharedFunctionalGroupsSequence",
     "PerFrameFunctionalGroupsSequence", "PixelAspectRatio", "PixelSpacing", "ImagerPixelSpacing",
-    "NominalScannedPixelSpacing", "FrameIncrementPointer",
+    "NominalScannedPixelSpacing", "FrameIncrementPointer", "WindowCenter", "WindowWidth",
 }  # fmt: skip
 _CREATORS = ((0x0009, "SIEMENS CT VA0  COAD"), (0x0019, "GEMS_ACQU_01"), (0x2001, "Philips Imaging DD 001"))
 
@@ -291,7 +291,7 @@ def write_refused(marks: Marks, folder: Path) -> list[Path]:
 
 def write_archive(marks: Marks, folder: Path) -> dict[str, Path]:
     """An archive of all kinds of pictures, and of what is refused; every name below the folder holds a mark."""
-    patient = folder / marks.name("folder") / f"{LATIN} {marks.name('folder with a space')}"
+    patient = folder / marks.name("folder") / f"{GREEK} {marks.name('folder with a space')}"
     patient.mkdir(parents=True)
 
     def place(kind: str, suffix: str = ".dcm") -> Path:

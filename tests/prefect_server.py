@@ -87,6 +87,7 @@ def wait(until: Callable[[], Any], seconds: float, log: Path) -> Any:
 @contextlib.contextmanager
 def serving(home: Path, environment: Mapping[str, str] = os.environ) -> Iterator[Server]:
     """The server, which keeps all that it has in its home and tells `log` there what it does."""
+    home.mkdir(parents=True, exist_ok=True)
     port = free_port()
     made = Server(f"http://127.0.0.1:{port}/api", home)
     surroundings = {**environment, "PREFECT_HOME": str(home)}

@@ -8,6 +8,7 @@ import gzip
 import hashlib
 import io
 import json
+import logging
 import sqlite3
 import urllib.parse
 import zipfile
@@ -17,7 +18,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
-from marks import AGE, JAPANESE, LATIN, STUDY_YEAR, Marks, of_kind
+from marks import AGE, GREEK, JAPANESE, LATIN, STUDY_YEAR, Marks, of_kind
 from planted_studies import (
     SIDE,
     STRIP,
@@ -91,7 +92,7 @@ def zipped(text: str) -> bytes:
     return stream.getvalue()
 
 
-@pytest.mark.parametrize("word", ["ascii", LATIN, JAPANESE])
+@pytest.mark.parametrize("word", ["ascii", LATIN, JAPANESE, GREEK])
 @pytest.mark.parametrize(
     "hide",
     [
@@ -114,7 +115,7 @@ def zipped(text: str) -> bytes:
     ],
 )
 def test_a_mark_is_found_in_whatever_form(marks: Marks, word: str, hide: Callable[[str], bytes]) -> None:
-    assert of_kind(marks.found_in(hide(marks.text("somewhere") if word == "ascii" else word)), "content")
+    assert of_kind(marks.found_in(hide(marks.text("somewhere") if word == "ascii" else word)), "content", "name")
 
 
 @pytest.mark.parametrize(
@@ -157,6 +158,13 @@ def test_plain_hashes_names_secrets_and_rows_of_databases_are_found(marks: Marks
 def test_what_holds_no_mark_has_none(marks: Marks) -> None:
     harmless = json.dumps({"year": STUDY_YEAR, "age": 90, "when": "2026-01-02T03:04:05.678901", "n": 1987300000})
     assert marks.found_in(harmless.encode()) == set()
+
+
+def test_no_logger_set_to_debug_writes_the_password_of_prefect_s_server(caplog: pytest.LogCaptureFixture) -> None:
+    import flows  # noqa: F401 -- for what importing it does
+
+    with caplog.at_level(logging.DEBUG):
+        assert not logging.getLogger("websockets.client").isEnabledFor(logging.DEBUG)
 
 
 # What is read

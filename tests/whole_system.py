@@ -1,4 +1,4 @@
-"""Runs the whole system on planted studies, each program with a home and a temporary folder where all it writes is found.
+"""Runs the whole system on planted studies; home and temporary folder of every program are where its files are found.
 
 What is given (`given`) holds marks. What names files by contract lies in `private`; all else that is written lies in
 `written`, with what every program says.
@@ -34,13 +34,13 @@ from radsearch.index import open_index
 from radsearch.settings import Settings
 
 _SECONDS = 240
-# As loud as a user may set the libraries.
+# As loud as a user may set the libraries. Not so Prefect's server: at DEBUG it writes the headers that it is sent, and
+# with them its password (docs/operations.md).
 _LOUD = {
     "PYTHONWARNINGS": "always",
     "PYTHONFAULTHANDLER": "1",
     "PREFECT_LOGGING_LEVEL": "DEBUG",
     "PREFECT_LOGGING_ROOT_LEVEL": "DEBUG",
-    "PREFECT_SERVER_LOGGING_LEVEL": "DEBUG",
     "PREFECT_LOGGING_EXTRA_LOGGERS": "pydicom,PIL,nibabel,radsearch,ingest",
     "STREAMLIT_LOGGER_LEVEL": "debug",
     "RUST_LOG": "debug",
@@ -72,7 +72,8 @@ class Stage:
     def __post_init__(self) -> None:
         for folder in (self.given, self.private, self.said, self.written / "tmp", self.written / "work"):
             folder.mkdir(parents=True)
-        kept = {name: value for name, value in os.environ.items() if not name.startswith(("RADSEARCH", "PREFECT", "XDG"))}
+        foreign = ("RADSEARCH", "PREFECT", "XDG")
+        kept = {name: value for name, value in os.environ.items() if not name.startswith(foreign)}
         self.environment = {
             **kept,
             **_LOUD,
@@ -142,8 +143,8 @@ def plant(stage: Stage) -> dict[str, Path]:
     (given / "listed").mkdir()
     write_listed(marks, given / "listed")
     write_refused(marks, given / "inbox" / marks.name("folder in the inbox"))
-    arrived = with_pixels(known(planted(marks), marks, 40, "CT"), noise(40, SIDE, SIDE))
-    write(arrived, given / "inbox" / marks.name("series in the inbox") / f"{marks.name('file in the inbox')}.dcm", marks)
+    arrived = given / "inbox" / marks.name("series in the inbox") / f"{marks.name('file in the inbox')}.dcm"
+    write(with_pixels(known(planted(marks), marks, 40, "CT"), noise(40, SIDE, SIDE)), arrived, marks)
     query = given / "queries" / f"{marks.name('file to search by')} (1).dcm"
     files["query"] = write(in_japanese(marks, 41), query, marks)
     files["damaged query"] = query.with_name(f"{marks.name('damaged file to search by')}.dcm")
@@ -164,8 +165,8 @@ def command_line(stage: Stage, files: Mapping[str, Path]) -> None:
     stage.run("search-id", *search, "--id", json.loads(hits[0])["id"])
     stage.run("search-damaged", *search, str(files["damaged query"]))
     stage.run("search-missing", *search, str(files["query"].parent / f"{stage.marks.name('missing query')}.dcm"))
-    password = {"RADSEARCH_INDEX": f"http://user:{stage.marks.secret('password in an address')}@127.0.0.1:9"}
-    stage.run("search-nowhere", *search, "--id", json.loads(hits[0])["id"], more={**password, "RADSEARCH_QDRANT_SECONDS": "1"})
+    nowhere = {"RADSEARCH_INDEX": f"http://user:{stage.marks.secret('password in an address')}@127.0.0.1:9"}
+    stage.run("search-nowhere", *search, "--id", json.loads(hits[0])["id"], more=nowhere)
     stage.run("render", "-m", "radsearch", "render", str(files["ct"]), "--out", str(stage.written / "rendered.png"))
     stage.run("map", *index, "map")
     stage.run("snapshot", *index, "snapshot", str(stage.written / "snapshot"))
