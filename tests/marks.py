@@ -108,7 +108,7 @@ class Marks:
             "TM": time_of_day,
             "DT": f"{day:%Y%m%d}{time_of_day}",
             "IS": str(1987300000 + number),
-            "DS": f"9873.1{number:07}",
+            "DS": f"9873.1{number:06}7",
             "AS": AGE,
             "UI": f"{UID_ROOT}.{number}",
             "UR": f"http://{word}.invalid/",
