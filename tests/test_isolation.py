@@ -1,6 +1,7 @@
 """Worker processes: a file that crashes, hangs or eats memory costs itself and nothing else."""
 
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -66,6 +67,10 @@ def take_frames(_order: str, frames: int) -> int:
 
 def process_of(_order: str, _item: str) -> int:
     return os.getpid()
+
+
+def dump_limit_of(_order: str, _item: str) -> int:
+    return resource.getrlimit(resource.RLIMIT_CORE)[0]
 
 
 @pytest.fixture
@@ -143,6 +148,19 @@ def test_the_disks_faults_are_raised_where_the_result_is_asked_for(pool: Isolate
 def test_what_a_decoder_prints_is_heard_by_nobody(pool: IsolatedPool[str], capfd: pytest.CaptureFixture[str]) -> None:
     assert pool.begin(suffer, ["talk"]).results() == ["TALK"]
     assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.slow
+def test_neither_a_worker_nor_its_caller_leaves_a_dump_of_its_memory() -> None:
+    before, hard = resource.getrlimit(resource.RLIMIT_CORE)
+    resource.setrlimit(resource.RLIMIT_CORE, (hard, hard))
+    pool = IsolatedPool("order", 1, Limits(seconds=20.0, memory_mb=2048))
+    try:
+        assert resource.getrlimit(resource.RLIMIT_CORE)[0] == 0
+        assert pool.begin(dump_limit_of, ["a"]).results() == [0]
+    finally:
+        pool.close()
+        resource.setrlimit(resource.RLIMIT_CORE, (before, hard))
 
 
 @pytest.mark.slow

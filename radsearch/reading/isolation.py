@@ -23,7 +23,7 @@ from multiprocessing import Pipe
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from radsearch.errors import TOO_LONG, RadSearchError
-from radsearch.reading.worker import READY, Limits, Raised, Refusal, renew_time_limit
+from radsearch.reading.worker import READY, Limits, Raised, Refusal, leave_no_dump, renew_time_limit
 from radsearch.settings import Settings
 
 if TYPE_CHECKING:
@@ -86,6 +86,7 @@ class IsolatedPool(Generic[_Order]):
     """Worker processes that can be lost. `order` is what every task needs to know; it is sent once."""
 
     def __init__(self, order: _Order, workers: int, limits: Limits) -> None:
+        leave_no_dump()  # whoever has files read holds their pictures: an ingest, a search, the page
         self._work: queue.SimpleQueue[tuple[Any, Sequence[Any], Future[Any]] | None] = queue.SimpleQueue()
         self._lock = threading.Lock()
         self._closed = False
