@@ -1,8 +1,10 @@
 """What a visitor does with the page in a real browser, with all that the page sends and shows kept."""
 
+import base64
 import socket
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import urljoin
 
 import httpx
 from browser import act, cards, opened, press
@@ -37,6 +39,7 @@ class _Visit:
         self._folder, self._tab, self._seen = stage.written / "page", tab, 0
         self._folder.mkdir()
         tab.on("websocket", self._listen)
+        tab.on("request", lambda asked: self._keep("requests", asked.url))
         tab.on("console", lambda said: self._keep("console", said.text.encode()))
 
     def _listen(self, connection: "WebSocket") -> None:
@@ -53,6 +56,13 @@ class _Visit:
         self._tab.wait_for_timeout(300)
         file = self._folder / f"{self._seen}-{name}.html"
         file.write_text(f"{self._tab.url}\n{self._tab.title()}\n{self._tab.content()}")
+
+    def _keep_picture(self, name: str) -> None:
+        """The picture of the viewer, which stands in the page or has an address of its own."""
+        address = self._tab.locator(".view img").first.get_attribute("src") or ""
+        inline = address.partition("base64,")[2]
+        content = base64.b64decode(inline) if inline else self._tab.request.get(urljoin(self._tab.url, address)).body()
+        (self._folder / name).write_bytes(content)
 
     def _take(self, button: str) -> None:
         with self._tab.expect_download() as taken:
@@ -80,6 +90,7 @@ class _Visit:
         act(tab, "open")
         expect(tab.locator(".view img")).to_be_visible()
         self._look("original")
+        self._keep_picture("ultrasound")
         for name in ("browse", "map", "evaluation", "archive", "collections"):
             tab.goto(f"{address}/{name}")
             tab.wait_for_load_state("networkidle")

@@ -5,7 +5,6 @@ over published vectors, whose manifest names them. A visitor's browser tells the
 is given. Nothing may hold what is in a file.
 """
 
-import io
 import json
 import stat
 from dataclasses import dataclass
@@ -17,11 +16,13 @@ from browser import NEEDED
 from marks import Find, of_kind
 from page_session import visit
 from PIL import Image
+from planted_studies import SIDE
 from whole_system import Stage, command_line, flows, mutated_code, payloads, plant, published_vectors
 
 pytestmark = NEEDED
 IN_ARCHIVE, IN_MANIFEST, IN_INBOX = 19, 12, 1  # images
 BY_BROWSER = "page/sent"
+BRIGHTEST_INSIDE = 160
 REFUSALS = 1  # exit code of an ingest that refused some files
 
 
@@ -97,17 +98,25 @@ def test_what_names_files_is_for_its_owner_only(ran: Ran) -> None:
     assert [name for name in ran.named if is_open(ran.stage.private / name)] == []
 
 
+def test_pictures_vectors_and_judged_queries_are_for_their_owner_only(ran: Ran) -> None:
+    places = ("index", "index/thumbnails", "snapshot", "runs/one", "settings")
+    assert [place for place in places if (ran.stage.written / place).stat().st_mode & 0o077] == []
+
+
 def test_no_program_leaves_a_temporary_file_behind(ran: Ran) -> None:
     assert [path.name for path in (ran.stage.written / "tmp").rglob("*")] == []
 
 
-def test_no_thumbnail_shows_what_is_burned_in_beside_the_regions_of_ultrasound(ran: Ran) -> None:
+def test_no_picture_shows_what_is_burned_in_beside_the_regions_of_ultrasound(ran: Ran) -> None:
+    """The strip is of black and white, the region of dark grey; the page's viewer shows the original."""
     points = json.loads((ran.stage.said / "payloads.json").read_text())
     names = [payload["thumbnail"] for _, payload in points if payload.get("modality") == "US"]
     assert len(names) == 1
-    (file,) = (ran.stage.index / "thumbnails").glob(f"*/{names[0]}.webp")
-    picture = np.asarray(Image.open(io.BytesIO(file.read_bytes())).convert("L"))
-    assert picture.max() < 160
+    (thumbnail,) = (ran.stage.index / "thumbnails").glob(f"*/{names[0]}.webp")
+    for file in (thumbnail, ran.stage.written / "page" / "ultrasound"):
+        picture = np.asarray(Image.open(file).convert("L"))
+        assert SIDE / 2 < len(picture) <= 4 * SIDE
+        assert picture.max() < BRIGHTEST_INSIDE
 
 
 def test_the_search_finds_what_a_mistake_lets_out(tmp_path: Path) -> None:

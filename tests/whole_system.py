@@ -41,6 +41,8 @@ _LOUD = {
     "PYTHONFAULTHANDLER": "1",
     "PREFECT_LOGGING_LEVEL": "DEBUG",
     "PREFECT_LOGGING_ROOT_LEVEL": "DEBUG",
+    "PREFECT_LOGGING_LOG_PRINTS": "true",
+    "PREFECT_RESULTS_PERSIST_BY_DEFAULT": "true",
     "PREFECT_LOGGING_EXTRA_LOGGERS": "pydicom,PIL,nibabel,radsearch,ingest",
     "STREAMLIT_LOGGER_LEVEL": "debug",
     "RUST_LOG": "debug",
@@ -167,7 +169,16 @@ def command_line(stage: Stage, files: Mapping[str, Path]) -> None:
     stage.run("search-missing", *search, str(files["query"].parent / f"{stage.marks.name('missing query')}.dcm"))
     nowhere = {"RADSEARCH_INDEX": f"http://user:{stage.marks.secret('password in an address')}@127.0.0.1:9"}
     stage.run("search-nowhere", *search, "--id", json.loads(hits[0])["id"], more=nowhere)
-    stage.run("render", "-m", "radsearch", "render", str(files["ct"]), "--out", str(stage.written / "rendered.png"))
+    stage.run(
+        "render",
+        "-m",
+        "radsearch",
+        "render",
+        str(files["ct"]),
+        "--explain",
+        "--out",
+        str(stage.written / "rendered.png"),
+    )
     stage.run("map", *index, "map")
     stage.run("snapshot", *index, "snapshot", str(stage.written / "snapshot"))
     stage.run("facets", *index, "facets", "--json")
