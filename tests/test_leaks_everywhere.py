@@ -57,7 +57,10 @@ def kinds(found: dict[str, set[Find]], *wanted: str) -> dict[str, list[str]]:
 
 def test_all_of_it_was_run_and_did_its_work(ran: Ran) -> None:
     expected = dict.fromkeys(ran.stage.codes, 0) | dict.fromkeys(("ingest", "ingest-listed"), REFUSALS)
-    failing = ("ingest-again", "search-damaged", "search-missing", "search-nowhere", "flow-ingest.missing")
+    failing = (
+        "ingest-again", "search-damaged", "search-missing", "search-nowhere", "search-refused", "flow-ingest.missing",
+        "flow-ingest.refused",
+    )  # fmt: skip
     assert ran.stage.codes == expected | dict.fromkeys(failing, 2)
     assert ran.images == IN_ARCHIVE + IN_MANIFEST + IN_INBOX
     written = [path for path in ran.stage.written.rglob("*") if path.is_file()]

@@ -12,9 +12,11 @@ import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
 import numpy as np
+from local_server import listening
 from marks import Marks
 from planted_studies import (
     SIDE,
@@ -60,6 +62,24 @@ def failing(self, waiting):
 Ingestion._store = failing
 ingest_archive(path=Path(sys.argv[1]), index=sys.argv[2], return_state=True)
 """
+
+
+class _Echo(BaseHTTPRequestHandler):
+    """A Qdrant server that refuses everybody, and repeats the key that it was sent."""
+
+    def do_GET(self) -> None:
+        length = int(self.headers.get("Content-Length") or 0)
+        said = json.dumps({"status": {"error": f"{self.headers} {self.rfile.read(length)!r}"}}).encode()
+        self.send_response(403)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(said)))
+        self.end_headers()
+        self.wfile.write(said)
+
+    do_POST = do_PUT = do_GET  # noqa: N815 -- the library's names
+
+    def log_message(self, *_: object) -> None:
+        """Say nothing."""
 
 
 @dataclass(slots=True)
@@ -202,8 +222,17 @@ def published_vectors(stage: Stage) -> None:
 def flows(stage: Stage) -> None:
     """The jobs on a real Prefect server, which keeps what it is told: one that is done, some that fail, a bug."""
     schedules = stage.written / "flows.toml"
-    schedules.write_text(
-        f"""
+    with listening(_Echo) as refusing, serving(stage.written / "prefect", stage.environment) as server:
+        schedules.write_text(_jobs(stage, refusing))
+        address = {"PREFECT_API_URL": server.url}
+        for job in ("ingest.listed", "ingest.missing", "ingest.refused", "inbox.ward", "evaluate.weekly"):
+            stage.run(f"flow-{job}", "-m", "flows", "run", "--settings", str(schedules), job, more=address)
+        bug = (str(stage.given / "archive"), str(stage.written / "other-index"))
+        stage.run("flow-bug", "-c", _BUG, *bug, more=address)
+
+
+def _jobs(stage: Stage, refusing: str) -> str:
+    return f"""
         [ingest.listed]
         path = "{stage.given / "listed"}"
         manifest = "{stage.given / "listed" / "manifest.csv"}"
@@ -211,6 +240,9 @@ def flows(stage: Stage) -> None:
         report = "{stage.private / "reports" / "flow.json"}"
         [ingest.missing]
         path = "{stage.given / "nowhere"}"
+        [ingest.refused]
+        path = "{stage.given / "listed"}"
+        index = "{refusing}"
         [inbox.ward]
         folder = "{stage.given / "inbox"}"
         done = "{stage.given / "done"}"
@@ -218,14 +250,7 @@ def flows(stage: Stage) -> None:
         quiet_seconds = 0
         [evaluate.weekly]
         runs = "{stage.written / "runs"}"
-        """
-    )
-    with serving(stage.written / "prefect", stage.environment) as server:
-        address = {"PREFECT_API_URL": server.url}
-        for job in ("ingest.listed", "ingest.missing", "inbox.ward", "evaluate.weekly"):
-            stage.run(f"flow-{job}", "-m", "flows", "run", "--settings", str(schedules), job, more=address)
-        bug = (str(stage.given / "archive"), str(stage.written / "other-index"))
-        stage.run("flow-bug", "-c", _BUG, *bug, more=address)
+    """
 
 
 def payloads(stage: Stage) -> int:
