@@ -53,7 +53,7 @@ def elements(*vrs: str) -> Iterator[Element]:
         if usable and keyword not in _STORAGE_WORDS | _STORAGE_TABLES:
             yield Element(tag, vr, keyword)
     for group in (0x5000, 0x6000):
-        for number, vr, keyword in ((0x0022, "LO", "Description"), (0x1500, "LO", "Label"), (0x2600, "ST", "Comment")):
+        for number, vr, keyword in ((0x0022, "LO", "Description"), (0x1500, "LO", "Label"), (0x4000, "LT", "Comments")):
             if vr in vrs:
                 yield Element(group << 16 | number, vr, f"{keyword}{group:04X}")
 
@@ -65,6 +65,7 @@ def planted(marks: Marks, *, sequences: bool = False) -> Dataset:
         dataset.add_new(one.tag, one.vr, marks.of(one.vr, one.keyword))
     for one in elements(*BYTE_VRS):
         dataset.add_new(one.tag, one.vr, _even(marks.of(one.vr, one.keyword)))
+    dataset.add_new(0x60003000, "OW", _even(marks.of("OW", "OverlayData")))
     for one in elements("SQ") if sequences else ():
         dataset.add_new(one.tag, "SQ", [_item(marks, one.keyword)])
     for group, creator in (*_CREATORS, (0x0029, marks.text("private creator"))):

@@ -7,6 +7,7 @@ is given. Nothing may hold what is in a file.
 
 import json
 import stat
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -37,7 +38,7 @@ class Ran:
 
 
 @pytest.fixture(scope="module")
-def ran(tmp_path_factory: pytest.TempPathFactory) -> Ran:
+def ran(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ran]:
     with pytest.MonkeyPatch.context() as patch:
         stage = Stage(tmp_path_factory.mktemp("stage"))
         patch.setenv("RADSEARCH_SECRET", stage.environment["RADSEARCH_SECRET"])
@@ -47,7 +48,8 @@ def ran(tmp_path_factory: pytest.TempPathFactory) -> Ran:
         flows(stage)
         visit(stage, files)
         images = payloads(stage)
-    return Ran(stage, images, stage.marks.found_below(stage.written), stage.marks.found_below(stage.private))
+    yield Ran(stage, images, stage.marks.found_below(stage.written), stage.marks.found_below(stage.private))
+    (stage.written / "snapshot").unlink()  # hundreds of megabytes, of which pytest would keep three
 
 
 def kinds(found: dict[str, set[Find]], *wanted: str) -> dict[str, list[str]]:
