@@ -189,6 +189,8 @@ def command_line(stage: Stage, files: Mapping[str, Path]) -> None:
     stage.run("search-missing", *search, str(files["query"].parent / f"{stage.marks.name('missing query')}.dcm"))
     nowhere = {"RADSEARCH_INDEX": f"http://user:{stage.marks.secret('password in an address')}@127.0.0.1:9"}
     stage.run("search-nowhere", *search, "--id", json.loads(hits[0])["id"], more=nowhere)
+    with listening(_Echo) as address:
+        stage.run("search-refused", *search, "--id", json.loads(hits[0])["id"], more={"RADSEARCH_INDEX": address})
     stage.run(
         "render",
         "-m",
