@@ -36,6 +36,15 @@ class Originals:
         instance = point.payload.get("instance")
         return self._catalogue is not None and instance is not None and self._catalogue.path_of(instance) is not None
 
+    def open_file(self, point: Stored) -> Path | None:
+        """Where the image's file was, if its data set has no patients and this is known. Raises as `are_known`."""
+        instance = point.payload.get("instance")
+        if self._catalogue is None or instance is None:
+            return None
+        return (
+            self._catalogue.path_of(instance) if point.payload.get("dataset") in self._settings.open_datasets else None
+        )
+
     def frame(self, point: Stored, number: int) -> StudyImage:
         """A frame of the image's file as it was read, by its number from 1.
 
