@@ -1,6 +1,7 @@
 """Where the page may be reached: from this machine only, unless a login is configured."""
 
 import ipaddress
+import os
 
 import streamlit as st
 
@@ -10,8 +11,16 @@ _published: list[str] = []  # the address that a container's engine publishes th
 
 
 def login_is_configured() -> bool:
-    """Whether Streamlit's secrets have a section `auth`."""
-    return bool(st.secrets.load_if_toml_exists() and st.secrets.get("auth"))
+    """Whether Streamlit's secrets have a section `auth`.
+
+    Raises:
+        SettingsError: there are secrets, and they cannot be read: what they ask for is not known.
+    """
+    if st.secrets.load_if_toml_exists():
+        return bool(st.secrets.get("auth"))
+    if any(os.path.lexists(file) for file in st.get_option("secrets.files")):
+        raise SettingsError("the page's secrets.toml cannot be read, so that nobody can be let in")
+    return False
 
 
 def require_safe(address: str | None, *, published: str | None = None) -> None:

@@ -8,7 +8,7 @@ from radsearch.index.base import Index
 from radsearch.index.effort import Effort
 from radsearch.index.records import Found, IndexCard, IndexedImage, Listing, Query, Stored
 from radsearch.index.schema import AnyOf, Conditions
-from radsearch.study import Fingerprint
+from radsearch.study import Fingerprint, SearchFilter
 
 
 def granted(index: Index, datasets: Sequence[str] | None) -> Index:
@@ -48,6 +48,10 @@ class _GrantedIndex(Index):
     def _count(self, conditions: Conditions, *, exact: bool) -> int:
         return self._index._count(self._narrowed(conditions), exact=exact)
 
+    def about(self, where: SearchFilter) -> int:
+        """Exactly: the engine's fast count takes conditions to be independent, and would hint at others' values."""
+        return self.count(where)
+
     def _list(self, conditions: Conditions, limit: int, after: str | None) -> Listing:
         return self._index._list(self._narrowed(conditions), limit, after)
 
@@ -68,7 +72,9 @@ class _GrantedIndex(Index):
 
     def sample(self, model: str, count: int) -> list[Stored]:
         """Fewer than `count`, where others' images were drawn."""
-        return self._seen(self._index.sample(model, count))
+        drawn = self._index.sample(model, count)  # may come without payload
+        seen = {one.id for one in self.retrieve([one.id for one in drawn])}
+        return [one for one in drawn if one.id in seen]
 
     def is_wanted(self) -> bool:
         return self._index.is_wanted()

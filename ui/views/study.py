@@ -10,6 +10,7 @@ from radsearch.index import Index, Stored
 from radsearch.study import SearchFilter
 from ui import session
 from ui.cards import Shown, table_of
+from ui.escaping import as_text
 from ui.gallery import OPEN, add_to_collection, go, search_similar, show_grid
 from ui.keeping import choose_collection
 from ui.looking import look_at
@@ -89,7 +90,7 @@ def _file_of(point: Stored) -> dict[str, str]:
     """Of a data set without patients only. Where the catalogue cannot be read is said by the picture."""
     with suppress(RadSearchError):
         path = around().originals.open_file(point)
-        return {} if path is None else {"file": path.as_posix()}
+        return {} if path is None else {"file": as_text(path.as_posix())}
     return {}
 
 
