@@ -75,6 +75,7 @@ def test_all_of_it_was_run_and_did_its_work(ran: Ran) -> None:
         "comparison.html",
         "snapshot",
         "metrics.json",
+        "audit.jsonl",
     }
     assert expected_files <= {path.name for path in written}
 
@@ -104,7 +105,7 @@ def test_what_names_files_is_for_its_owner_only(ran: Ran) -> None:
 
 
 def test_pictures_vectors_and_judged_queries_are_for_their_owner_only(ran: Ran) -> None:
-    places = ("index", "index/thumbnails", "snapshot", "runs/one", "settings")
+    places = ("index", "index/thumbnails", "snapshot", "runs/one", "settings", "audit/audit.jsonl")
     assert [place for place in places if (ran.stage.written / place).stat().st_mode & 0o077] == []
 
 

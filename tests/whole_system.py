@@ -105,6 +105,7 @@ class Stage:
             "RADSEARCH_INDEX": str(self.index),
             "RADSEARCH_SETTINGS": str(self.written / "settings"),
             "RADSEARCH_CATALOGUE": str(self.private / "catalogue.sqlite"),
+            "RADSEARCH_AUDIT": str(self.written / "audit" / "audit.jsonl"),
             "RADSEARCH_RUNS": str(self.written / "runs"),
             "RADSEARCH_REPORTS": str(self.private / "reports"),
             "RADSEARCH_ARCHIVE": str(self.given / "archive"),
