@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeAlias
 
+from radsearch.cells import from_cell
 from radsearch.errors import ManifestError
 from radsearch.reading.vocabulary import MODALITIES, SEXES, age_in_years
 from radsearch.study import Facts, Labels
@@ -65,7 +66,8 @@ def _read_row(
     row: Mapping[str | None, str | list[str] | None], named_by: NamedBy, *, dataset: str | None, split: str | None
 ) -> ManifestRow:
     cells = {name: value.strip() for name, value in row.items() if isinstance(name, str) and isinstance(value, str)}
-    filepath = cells.get("filepath", "")
+    filepath = cells.get("filepath", "")  # as it is: a file's name may begin with an apostrophe
+    cells = {name: from_cell(cell) for name, cell in cells.items()}
     if None in row or any(value is None for value in row.values()):
         return ManifestRow(filepath, reason="manifest row has another number of cells than the header")
     if not filepath or "\0" in filepath:
