@@ -135,11 +135,17 @@ class IndexCard:
             sound = storage.quantization in QUANTIZATIONS and storage.datatype in DATATYPES
             sound = sound and isinstance(unsettled, list) and all(isinstance(name, str) for name in unsettled)
             sound = sound and all(name == one.model and one.dimension > 0 for name, one in models.items())
+            sound = sound and all(_is_name(name) for name in models)
         except (TypeError, AttributeError):
             sound = False
         if not sound or not isinstance(check, str | None):
             raise IndexMismatchError("the index's card has fields that this version does not know, or other values")
         return IndexCard(check, models, storage, tuple(unsettled))
+
+
+def _is_name(name: str) -> bool:
+    """As the table of models has them: of a foreign index it may be any text, and is shown in many places."""
+    return bool(name) and all(letter.isalnum() or letter in "-_.+" for letter in name)
 
 
 def plain(vectors: Mapping[str, Vectors]) -> dict[str, Any]:

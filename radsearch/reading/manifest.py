@@ -4,7 +4,7 @@ import csv
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeAlias
+from typing import TextIO, TypeAlias
 
 from radsearch.cells import from_cell
 from radsearch.errors import ManifestError
@@ -13,7 +13,9 @@ from radsearch.study import Facts, Labels
 
 REQUIRED = ("filepath", "patient", "modality", "region", "labels")
 KNOWN = (*REQUIRED, "study", "series", "dataset", "split", "view", "sex", "age")
-_LARGEST_FIELD = 1 << 20
+_LARGEST_FIELD = 1 << 20  # characters
+_LONGEST_LINE = 1 << 24
+_MOST_COLUMNS = 1000
 
 NamedBy: TypeAlias = Callable[[str, str, str], str]
 """Makes what stands for an identifier of its kind (patient, study or series), its data set and its value."""
@@ -47,7 +49,10 @@ def read_rows(manifest: Path, named_by: NamedBy, *, dataset: str | None, split: 
     csv.field_size_limit(_LARGEST_FIELD)
     try:
         with manifest.open(encoding="utf-8-sig", newline="") as stream:
-            rows = csv.DictReader(stream)
+            rows = csv.DictReader(_lines(stream))
+            columns = len(rows.fieldnames or ())
+            if columns > _MOST_COLUMNS:
+                raise ManifestError(f"the manifest {manifest} has {columns:,} columns; {_MOST_COLUMNS:,} are the most")
             absent = [name for name in REQUIRED if name not in (rows.fieldnames or ())]
             if absent:
                 raise ManifestError(
@@ -60,6 +65,14 @@ def read_rows(manifest: Path, named_by: NamedBy, *, dataset: str | None, split: 
         raise ManifestError(f"the manifest {manifest} cannot be read ({error.strerror})") from error
     except (UnicodeDecodeError, csv.Error) as error:
         raise ManifestError(f"the manifest {manifest} is no UTF-8 CSV ({type(error).__name__})") from error
+
+
+def _lines(stream: TextIO) -> Iterator[str]:
+    """The lines, none of which is ever held beyond a length that no manifest has. Raises csv.Error for a longer one."""
+    while line := stream.readline(_LONGEST_LINE):
+        if len(line) == _LONGEST_LINE:
+            raise csv.Error
+        yield line
 
 
 def _read_row(
