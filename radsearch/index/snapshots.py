@@ -118,8 +118,10 @@ def _unpack(file: Path, settings: Settings) -> int:
             require_room(half, sum(member.size for member in archive))
             archive.extractall(half, filter="data")
         count = _complete(half)
+        if count is None:  # the engine is given no file that has not been checked
+            raise IndexMissingError(f"the snapshot {file} is damaged: not all of it is there")
         with open_embedded_index(replace(settings, index=str(half)), create_for=()) as index:
-            if count is None or index.count() != count:
+            if index.count() != count:
                 raise IndexMissingError(f"the snapshot {file} is damaged: not all of it is there")
         half.chmod(0o700)
         half.rename(folder)
