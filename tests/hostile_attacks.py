@@ -17,10 +17,12 @@ import numpy as np
 import torch
 
 from evaluation.collection import Collection, Image
+from evaluation.comparison import compare
 from evaluation.datasets.records import Image as Row
 from evaluation.datasets.writing import write_manifest
 from evaluation.figures import measure
 from evaluation.protocols import leave_patient_out
+from evaluation.report import write_comparison
 from evaluation.runs import write_run
 from evaluation.stored import read_run
 from flows.settings import load_schedules
@@ -29,6 +31,7 @@ from ingest.sources import Archive
 from radsearch.commands import table
 from radsearch.errors import RadSearchError, UnreadableImageError, exit_code
 from radsearch.index import IndexCard, open_index
+from radsearch.index.schema import facts_of
 from radsearch.index.snapshots import restore
 from radsearch.models import built_in_models
 from radsearch.models.base import load_model
@@ -358,6 +361,13 @@ def contents(names: str) -> tuple[str, dict[str, Any], bytes]:
     return ("./snapshot.json", {}, json.dumps({"images": 0, "files": {names: "0"}}).encode())
 
 
+def payload(_: Scene) -> str:
+    """Of a foreign index: a list where a word should be, a word where a list should be."""
+    odd = {name: [{"x": 1}] for name in ("modality", "region", "age", "sex", "patient", "extra", "thumbnail")}
+    facts = facts_of({**odd, "pathology": 5})
+    return "unknown" if facts == Facts() else "TAKEN"
+
+
 # Files of runs, reports and addresses
 
 
@@ -367,6 +377,21 @@ def run(content: bytes) -> Callable[[Scene], str]:
         return said(lambda: read_run(scene.folder))
 
     return attack
+
+
+def comparison(scene: Scene) -> str:
+    """Two runs whose classes, models and data sets are markup."""
+    script = "<script>alert(1)</script>"
+    facts = {"modality": "CT", "region": script, "dataset": script}
+    images = [Image(f"{script}{number}", f"p{number}", (script,), facts) for number in range(3)]
+    for name in ("one", "other"):
+        collection = Collection(images, np.eye(3, dtype=np.float32), "here", {"model": f"{script}{name}"})
+        trial = leave_patient_out(collection)
+        write_run(scene.folder / name, collection, trial, measure(collection, trial, device="cpu"))
+    runs = [read_run(scene.folder / name) for name in ("one", "other")]
+    write_comparison(scene.folder / "page.html", runs, compare(runs, ["P@1"]), None)
+    page = (scene.folder / "page.html").read_text(encoding="utf-8")
+    return "escaped" if "<script" not in page and "&lt;script" in page else "MARKUP"
 
 
 def run_that_is_a_pipe(scene: Scene) -> str:
