@@ -64,6 +64,7 @@ ATTACKS = [
     Attack("image", ".nii.gz bomb, when it is recognised", "not inflated", "test_reading_nifti.py::test_a_gzip_bomb_is_not_inflated_to_recognise_it"),
     Attack("image", "NIfTI that declares a huge volume", "refused before it is read", "test_reading_nifti.py::test_a_volume_or_a_slice_that_is_too_large_is_refused_before_it_is_read"),
     Attack("image", "file that crashes its decoder, hangs, or eats memory", "refused alone", "test_isolation.py::test_a_bad_file_is_refused_and_its_neighbours_are_not"),
+    Attack("image", "file that takes its worker over, which answers with code", "not run: the decoder gave no answer of ours", "test_answers.py::test_a_call_is_refused_and_not_made"),
     Attack("image", "words in any DICOM element", "none leaves the header", "test_reading_dicom.py::test_no_marker_planted_in_any_element_leaves_the_header"),
     Attack("image", "Study Instance UID that is part of an address", "the viewer is asked for None", by.study_number_that_is_an_address),
     Attack("manifest", "path with ../", "file lies outside the archive", by.by_manifest("../outside.png")),

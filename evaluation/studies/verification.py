@@ -45,10 +45,10 @@ class _Ranges:
         """How many pairs there are."""
         return int((self.ends - self.starts).sum())
 
-    def drawn(self, random: np.random.Generator) -> tuple[Rows, Rows]:
+    def drawn(self, generator: np.random.Generator) -> tuple[Rows, Rows]:
         """(pairs,) places of both, of all pairs or of as many as are looked at, in rising order."""
         total = self.total
-        numbers = np.arange(total) if total <= PAIRS else np.sort(random.choice(total, PAIRS, replace=False))
+        numbers = np.arange(total) if total <= PAIRS else np.sort(generator.choice(total, PAIRS, replace=False))
         before = np.concatenate([[0], np.cumsum(self.ends - self.starts)])
         firsts = np.searchsorted(before, numbers, side="right") - 1
         return firsts, self.starts[firsts] + numbers - before[firsts]
@@ -79,10 +79,10 @@ def verify(  # noqa: PLR0913 -- whose vectors, and three codes that tell which p
     same, different = _Ranges(of_study, of_patient), _Ranges(of_patient, of_site)
     if not same.total or not different.total:
         return None
-    random = np.random.default_rng(seed)
-    first, second = (order[places] for places in same.drawn(random))
+    generator = np.random.default_rng(seed)
+    first, second = (order[places] for places in same.drawn(generator))
     alike = _cosines(vectors, rows[first], rows[second])
-    apart = np.sort(_cosines(vectors, *(rows[order[places]] for places in different.drawn(random))))
+    apart = np.sort(_cosines(vectors, *(rows[order[places]] for places in different.drawn(generator))))
     below = parts_below(alike, apart)
     interval = interval_of(below, [str(code) for code in patients[first]])
     return Verification(
