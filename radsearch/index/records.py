@@ -12,6 +12,7 @@ from radsearch.settings import Settings
 from radsearch.study import Fingerprint, Vectors
 
 FORMAT = 1
+_MARKUP = frozenset('<>[](){}!|`*\\"&$')  # of HTML, Markdown and formulas
 QUANTIZATIONS = ("turbo4", "int8", "none")
 DATATYPES = ("float32", "float16")
 
@@ -144,8 +145,8 @@ class IndexCard:
 
 
 def _is_name(name: str) -> bool:
-    """As the table of models has them: of a foreign index it may be any text, and is shown in many places."""
-    return bool(name) and all(letter.isalnum() or letter in "-_.+" for letter in name)
+    """No markup and no orders: of a foreign index it may be any text, and is shown in many places."""
+    return bool(name) and name.isprintable() and _MARKUP.isdisjoint(name)
 
 
 def plain(vectors: Mapping[str, Vectors]) -> dict[str, Any]:
