@@ -189,6 +189,6 @@ def row_of(attack: Attack) -> str:
 def test_an_upload_has_a_limit_that_all_who_take_it_know() -> None:
     from ui.searching import LARGEST_MEGABYTES
 
-    for file in ("ui/__main__.py", "docker-compose.yml"):
+    for file in ("ui/__main__.py", ".streamlit/config.toml"):
         words = re.findall(r"maxUploadSize\W+(\d+)", (TESTS.parent / file).read_text(encoding="utf-8"))
         assert words == [str(LARGEST_MEGABYTES)], file
