@@ -27,6 +27,18 @@ def test_no_file_of_the_page_bears_a_name_that_it_would_hide_from_others() -> No
     assert files & (rooms | installed | sys.stdlib_module_names) <= {"__init__", "__main__"}
 
 
+def test_no_finding_of_security_is_silenced_without_a_reason() -> None:
+    """Of ruff's rules S and of bandit's, which are told in a comment of either's own."""
+    silent = re.compile(r"# noqa: [A-Z0-9, ]*\bS\d{3}(?![^#]* -- )|# nosec(?! B\d)|^[^#]*# nosec[B\d ]*$")
+    found = [
+        f"{path.relative_to(ROOT)}:{number}"
+        for path in sorted(ROOT.glob("[!.]*/**/*.py"))
+        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1)
+        if path != Path(__file__) and silent.search(line)
+    ]
+    assert found == []
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "command", [("ingest",), ("radsearch", "search"), ("radsearch", "models", "fetch"), ("evaluation", "run")]

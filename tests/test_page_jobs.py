@@ -63,7 +63,7 @@ def test_of_what_a_command_says_only_its_sentences_are_kept(capsys: pytest.Captu
 
 def test_paths_are_taken_out_of_a_sentence_unless_names_may_be_shown() -> None:
     words = f"the report /data/of us/{SECRET_NAME} cannot be written, nor '/tmp/x y' and ~/z (No space left)"
-    hidden = without_paths(words, [Path("/data/of us"), Path("/tmp/x y"), Path(), Path("/"), None])  # noqa: S108
+    hidden = without_paths(words, [Path("/data/of us"), Path("/tmp/x y"), Path(), Path("/"), None])  # noqa: S108 -- a word only
     assert hidden == "the report [a path] cannot be written, nor '[a path]' and [a path] (No space left)"
     assert may_show(words, Settings(show_file_names=1)) == words
     said = "There is no index in [a path]; make one with: python -m ingest ARCHIVE --index [a path]"
