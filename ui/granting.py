@@ -50,7 +50,7 @@ def read_access(file: Path) -> Access:
     """
     try:
         told = file.stat()
-        return _access(file, told.st_mtime_ns, told.st_size)
+        return _access(file, (told.st_mtime_ns, told.st_ctime_ns, told.st_ino, told.st_size))
     except (OSError, UnicodeDecodeError) as error:
         raise SettingsError(f"the file of RADSEARCH_ACCESS cannot be read ({type(error).__name__})") from error
     except tomllib.TOMLDecodeError as error:
@@ -61,7 +61,7 @@ def read_access(file: Path) -> Access:
 
 
 @lru_cache(maxsize=4)
-def _access(file: Path, changed: int, size: int) -> Access:  # noqa: ARG001 -- what it is kept by
+def _access(file: Path, version: tuple[int, ...]) -> Access:  # noqa: ARG001 -- what it is kept by
     with file.open("rb") as stream:
         return Access.model_validate(tomllib.loads(stream.read(_LARGEST).decode("utf-8")))
 
