@@ -1,5 +1,6 @@
 """The house: what README.md says is so, and the import rules bite."""
 
+import ast
 import re
 import shutil
 import subprocess
@@ -37,6 +38,24 @@ def test_no_finding_of_security_is_silenced_without_a_reason() -> None:
         if path != Path(__file__) and silent.search(line)
     ]
     assert found == []
+
+
+def test_what_of_the_page_runs_alone_asks_first_who_is_there() -> None:
+    """A fragment and a dialog run without the top of the page, where the door is."""
+    alone, unasked = 0, set()
+    for file in (ROOT / "ui").rglob("*.py"):
+        text = file.read_text(encoding="utf-8")
+        named = re.findall(r"@st\.(?:fragment|dialog)\b.*\ndef (\w+)", text) + re.findall(
+            r"(?<!@)st\.fragment\((\w+)", text
+        )
+        assert len(named) == len(re.findall(r"st\.(?:fragment|dialog)\b", text)), f"{file}: another way to write it"
+        for function in ast.walk(ast.parse(text)):
+            if isinstance(function, ast.FunctionDef) and function.name in named:
+                alone += 1
+                body = function.body[1:] if ast.get_docstring(function) else function.body
+                unasked |= set() if ast.unparse(body[0]) == "stay()" else {function.name}
+    assert alone >= 4
+    assert unasked == {"_try_again"}  # shows nothing, and has all of the page run
 
 
 @pytest.mark.slow

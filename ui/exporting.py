@@ -18,10 +18,21 @@ _PLAIN = ("patient", "study", "series", "dataset", "split", "view", "sex", "age"
 _SUFFIXES = {b"\x89PNG": "png", b"\xff\xd8\xff": "jpg"}
 
 
-def noted(make: Callable[[], str | bytes], audit: Audit, *, what: str, ids: Sequence[str]) -> Callable[[], str | bytes]:
-    """The same, with a line in the audit before anything is made; it may be called outside of a run of the page."""
+def noted(
+    make: Callable[[], str | bytes], audit: Audit, require: Callable[[], None], *, what: str, ids: Sequence[str]
+) -> Callable[[], str | bytes]:
+    """The same, with a line in the audit before anything is made; it may be called outside of a run of the page.
+
+    Args:
+        make: gives the file.
+        audit: of who takes it.
+        require: raises where he may not any more.
+        what: he takes.
+        ids: of the images that are in it.
+    """
 
     def take() -> str | bytes:
+        require()
         audit.note("export", what=what, ids=ids)
         return make()
 
