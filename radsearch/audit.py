@@ -5,16 +5,14 @@ import getpass
 import json
 import os
 import stat
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import fields
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
 
 from radsearch.errors import RadSearchError
 from radsearch.settings import Settings
-from radsearch.study import SearchFilter, Span
 
 Action = Literal[
     "login", "denied", "search", "browse", "map", "open", "export", "collect", "ingest", "evaluate", "reveal"
@@ -63,18 +61,6 @@ def system_user() -> str:
         return getpass.getuser()
     except (KeyError, OSError):
         return str(os.getuid())
-
-
-def conditions_in_words(where: SearchFilter) -> dict[str, object]:
-    """A filter as the audit keeps it: the fields that are set, without the query's own images and patients."""
-    told: dict[str, object] = {}
-    for field in fields(where):
-        value = getattr(where, field.name)
-        if isinstance(value, Span):
-            told[field.name] = [value.low, value.high]
-        elif value and not field.name.startswith("without_"):
-            told[field.name] = dict(value) if isinstance(value, Mapping) else value
-    return told
 
 
 @contextmanager

@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from radsearch import audit
-from radsearch.audit import Audit, audit_of, conditions_in_words
+from radsearch.audit import Audit, audit_of
 from radsearch.errors import RadSearchError
+from radsearch.search import told_of
 from radsearch.settings import Settings
 from radsearch.study import SearchFilter, Span
 
@@ -96,9 +97,19 @@ def test_what_is_no_file_is_refused(file: Path, what: str) -> None:
         os.close(reader)
 
 
-def test_a_filter_is_kept_without_the_querys_own_images_and_patients() -> None:
+def test_a_filter_is_kept_without_patients_and_without_values_that_may_be_anything() -> None:
     where = SearchFilter(
-        region=("chest",), any_of={"view": ("PA",)}, age=Span(40), without_ids=("a",), without_patients=("b",)
+        region=("chest",),
+        any_of={"view": ("PA",), "patient": ("Doe",)},
+        none_of={"manufacturer": ("x",)},
+        age=Span(40),
+        without_ids=("a",),
+        without_patients=("b",),
     )
-    assert conditions_in_words(where) == {"region": ("chest",), "any_of": {"view": ("PA",)}, "age": [40, None]}
-    assert conditions_in_words(SearchFilter()) == {}
+    assert told_of(where) == {
+        "region": ["chest"],
+        "any_of": {"view": ["PA"], "patient": "not told"},
+        "none_of": {"manufacturer": "not told"},
+        "age": [40, None],
+    }
+    assert told_of(SearchFilter()) == {}

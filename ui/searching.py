@@ -8,12 +8,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from radsearch.audit import Audit, conditions_in_words
+from radsearch.audit import Audit
 from radsearch.errors import EmbeddingError, RadSearchError, UnreadableImageError
 from radsearch.index import Index, IndexCard, Stored, granted
 from radsearch.models import models_of
 from radsearch.privacy import load_pseudonymizer
-from radsearch.search import Embedders, Part, QueryFile, Ranking, Searcher, Wanted, is_id
+from radsearch.search import Embedders, Part, QueryFile, Ranking, Searcher, Wanted, is_id, told_of
 from radsearch.settings import Settings
 from radsearch.study import Facts, Hit
 from ui.filters import where_of
@@ -133,7 +133,7 @@ def _note(state: State, files: int, wanted: Wanted, hits: Sequence[Hit], audit: 
         "words": bool(state.text.strip()), "part": state.part is not None,
     }  # fmt: skip
     stated = {name: value for name, value in query.items() if value}
-    audit.note("search", query=stated, filters=conditions_in_words(wanted.where), hits=[hit.id for hit in hits])
+    audit.note("search", query=stated, filters=told_of(wanted.where), hits=[hit.id for hit in hits])
 
 
 def _files_of(state: State, uploads: Sequence[Upload], around: Surroundings) -> tuple[list[QueryFile], tuple[str, ...]]:

@@ -62,7 +62,10 @@ def _points(found: "list[Stored]", stated: list[str]) -> "list[Stored]":
 
 
 def _note(points: "list[Stored]", settings: "Settings", catalogue: Path) -> None:
-    """Before anything is shown. Beside the catalogue, where the settings name no audit: there is no way round it."""
+    """Before anything is shown; beside the catalogue, where the settings name no audit.
+
+    It is kept for honest people: who can read the catalogue can read it by other means, too (SECURITY.md).
+    """
     from radsearch.audit import Audit, system_user
 
     closed = [point.id for point in points if point.payload.get("dataset") not in settings.open_datasets]

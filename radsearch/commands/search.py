@@ -144,7 +144,8 @@ def _search(options: argparse.Namespace) -> int:
 
 def _note(settings: "Settings", options: argparse.Namespace, wanted: "Wanted", hits: Sequence[Hit]) -> None:
     """Into the audit, where the settings name one: by what kind of query, under which filter, what was found."""
-    from radsearch.audit import audit_of, conditions_in_words
+    from radsearch.audit import audit_of
+    from radsearch.search import told_of
 
     examples = {"liked": [*([options.id] if options.id else []), *options.like], "disliked": options.unlike}
     query = {
@@ -155,7 +156,7 @@ def _note(settings: "Settings", options: argparse.Namespace, wanted: "Wanted", h
     audit_of(settings).note(
         "search",
         query={name: value for name, value in query.items() if value},
-        filters=conditions_in_words(wanted.where),
+        filters=told_of(wanted.where),
         hits=[hit.id for hit in hits],
     )
 

@@ -20,16 +20,16 @@ from radsearch.privacy import Pseudonymizer
 from radsearch.search.embedders import Embedders
 from radsearch.search.files import Part, QueryFile
 from radsearch.search.ranking import Ranking, ranked
+from radsearch.search.told import CHECKED_FIELDS, told_of
 from radsearch.settings import Settings
 from radsearch.study import XR_CODES, Facts, Fingerprint, Hit, SearchFilter, Vectors
 
-__all__ = ["Embedders", "Part", "QueryFile", "Ranking", "Searcher", "Wanted", "canonical_id", "is_id", "rocchio"]
+__all__ = [
+    "Embedders", "Part", "QueryFile", "Ranking", "Searcher", "Wanted", "canonical_id", "is_id", "rocchio", "told_of",
+]  # fmt: skip
 
 if TYPE_CHECKING:
     from radsearch.models.base import Embedder
-
-# Of few values each; of those of the others a misspelt one finds nothing.
-_CHECKED_FIELDS = ("modality", "region", "pathology", "dataset", "split", "view", "laterality", "sex", "burned_in")
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,7 +204,7 @@ class Searcher:
         Raises:
             UnknownNameError: the message names the values and the nearest one.
         """
-        for name in _CHECKED_FIELDS:
+        for name in CHECKED_FIELDS:
             of_pathology = (*where.pathology_none, *where.pathology_all) if name == "pathology" else ()
             asked = {
                 *getattr(where, name, ()),
