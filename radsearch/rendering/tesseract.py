@@ -26,6 +26,10 @@ class Word:
     confidence: float
     letters: int
 
+    def moved(self, by: float) -> "Word":
+        """The same word so many pixels further down and to the right."""
+        return replace(self, left=self.left + by, top=self.top + by)
+
     def scaled(self, factor: float) -> "Word":
         """The same word in a picture so many times as large."""
         left, top, width, height = (side * factor for side in (self.left, self.top, self.width, self.height))
