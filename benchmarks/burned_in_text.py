@@ -3,10 +3,11 @@
     .venv/bin/python benchmarks/burned_in_text.py [--corpus FOLDER]
 
 Names, dates and numbers that a generator makes up are drawn into real pictures, five in a picture, in four sizes and
-four manners: light on the picture, grey on it, light with a dark outline, dark on a light box. The pictures: sample
-files of pydicom, rendered as they are; and of a corpus (a folder with `manifest.csv`: filepath, modality), some of each
-modality. A string counts as blanked where 99 % of its letters' pixels are. What is blanked of pictures in which nothing
-was drawn is counted too; real ones hold text of their own, so that `--show FOLDER` writes these for the eye.
+four manners: light on the picture, grey on it, light with a dark outline, dark on a light box. What differs from the
+picture by less than 32 grey levels in the middle is left out. The pictures: sample files of pydicom, rendered as they
+are; and of a corpus (a folder with `manifest.csv`: filepath, modality), some of each modality. A string counts as
+blanked where 99 % of its letters' pixels are. What is blanked of pictures in which nothing was drawn is counted too;
+real ones hold text of their own, so that `--show FOLDER` writes these for the eye.
 """
 
 import argparse
@@ -45,6 +46,7 @@ _EDGE = 4  # pixels
 _WHOLLY = 0.99
 _HALF = 128
 _TIMED = 12
+_LEAST_CONTRAST = 32  # grey levels
 _CINE, _CINE_FRAMES = "examples_ybr_color.dcm", range(1, 31, 4)
 _SMALLEST = 200  # pixels of the shorter side: less has no room for five strings
 _NAMES = (
@@ -149,8 +151,13 @@ def _plant(real: Real, size: int, manner: str, chosen: random.Random) -> Planted
         box = (slice(max(0, y - _EDGE), y + bottom - top + _EDGE), slice(max(0, x - _EDGE), x + right - left + _EDGE))
         if x < _EDGE or taken[box].any():
             continue
+        before = canvas.copy()
+        mask = _draw(canvas, (x - left, y - top), text, font, manner)
+        if manner in ("light", "grey") and _contrast(before, canvas, mask) < _LEAST_CONTRAST:
+            canvas.paste(before)  # nobody could read it
+            continue
         taken[box] = True
-        letters[place] = _draw(canvas, (x - left, y - top), text, font, manner)
+        letters[place] = mask
     picture = np.asarray(canvas if real.picture.ndim > 2 else canvas.convert("L"))  # noqa: PLR2004 -- it has colours
     return Planted(picture, letters, size, manner, real.source)
 
@@ -169,6 +176,12 @@ def _draw(canvas: Image.Image, at: tuple[int, int], text: str, font: Font, manne
     mask = Image.new("L", canvas.size)
     ImageDraw.Draw(mask).text(at, text, font=font, fill=255)
     return np.asarray(mask) >= _HALF
+
+
+def _contrast(before: Image.Image, after: Image.Image, mask: Mask) -> float:
+    """By how many grey levels letters are lighter or darker than what they were drawn over, in the middle."""
+    then, now = (np.asarray(one.convert("L"), np.int16)[mask] for one in (before, after))
+    return float(np.median(np.abs(now - then)))
 
 
 def _blanked(picture: Picture) -> Mask:

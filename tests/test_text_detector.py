@@ -33,11 +33,12 @@ BLANK = TextPolicy("crop", blank=True)
 NAME = "SCHNEIDER, ANNA"
 
 
-def written(words: str, at: tuple[int, int] = (20, 30), *, size: int = 20, shape: tuple[int, int] = (200, 320),
-            ground: int = 20, ink: int = 255) -> "tuple[np.ndarray, np.ndarray]":  # fmt: skip
+def written(
+    words: str, at: tuple[int, int] = (20, 30), *, size: int = 20, ground: int = 20, ink: int = 255
+) -> "tuple[np.ndarray, np.ndarray]":
     """A picture of one grey value with words on it, and which of its pixels the letters have."""
     font = ImageFont.load_default(size)
-    canvas = Image.new("L", shape[::-1], ground)
+    canvas = Image.new("L", (320, 200), ground)
     ImageDraw.Draw(canvas).text(at, words, font=font, fill=ink)
     mask = Image.new("L", canvas.size)
     ImageDraw.Draw(mask).text(at, words, font=font, fill=255)
@@ -121,8 +122,9 @@ def apart_here(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 @WITH_TESSERACT
+@pytest.mark.usefixtures("apart_here")
 def test_text_that_one_window_shows_is_blanked_at_all(
-    write_dicom: Callable[..., Path], pseudonymizer: Pseudonymizer, apart_here: None
+    write_dicom: Callable[..., Path], pseudonymizer: Pseudonymizer
 ) -> None:
     """The name, 255 on 20, is white on white at a window around 10; the original's own window shows it."""
     picture, letters = written(NAME)
@@ -146,9 +148,8 @@ def test_every_frame_is_searched_for_itself(write_dicom: Callable[..., Path], ps
 
 
 @WITH_TESSERACT
-def test_a_query_is_blanked_as_the_index_is(
-    tmp_path: Path, settings: Settings, pseudonymizer: Pseudonymizer, apart_here: None
-) -> None:
+@pytest.mark.usefixtures("apart_here")
+def test_a_query_is_blanked_as_the_index_is(tmp_path: Path, settings: Settings, pseudonymizer: Pseudonymizer) -> None:
     picture, letters = written(NAME)
     Image.fromarray(picture).save(tmp_path / "upload.png")
     query = QueryFile(tmp_path / "upload.png", replace(settings, blank_text=1), pseudonymizer)
@@ -157,13 +158,14 @@ def test_a_query_is_blanked_as_the_index_is(
 
 def test_a_word_is_believed_by_itself_or_by_its_neighbour(monkeypatch: pytest.MonkeyPatch) -> None:
     sure = Word(20, 20, 60, 10, 90.0, 6)
-    beside = Word(100, 22, 30, 9, 5.0, 1)  # 20 pixels off, twice the height
+    beside = Word(100, 22, 30, 10, 5.0, 1)  # 20 pixels off, twice the height
     below = Word(20, 60, 30, 10, 5.0, 3)
+    taller = Word(20, 10, 30, 30, 5.0, 3)
     monkeypatch.setattr(text, "_VIEWS", text._VIEWS[:1])
-    monkeypatch.setattr(text, "_words", lambda *_: [sure, beside, below])
+    monkeypatch.setattr(text, "_words", lambda *_: [sure, beside, below, taller])
     monkeypatch.setattr(text, "_found", text._found.__wrapped__)
-    # margins: 0.4 heights up and down, 1 height aside
-    assert find_text(np.zeros((100, 200), np.uint8)) == ((16, 10, 34, 90), (18, 91, 35, 139))
+    # margins: 0.4 heights up and down, 2 heights aside
+    assert find_text(np.zeros((200, 200), np.uint8)) == ((16, 0, 34, 100), (18, 80, 36, 150))
 
 
 @pytest.mark.parametrize(("confidence", "letters"), [(84, 3), (59, 4), (44, 6), (29, 20)])

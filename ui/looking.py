@@ -38,7 +38,11 @@ def look_at(point: Stored) -> None:
         return
     grey, window = grey_range(image), _window()
     chosen = image if window is None or grey is None else windowed(image, *window)
-    rendered = originals.render(chosen)
+    try:
+        rendered = originals.render(chosen)
+    except RadSearchError as error:  # text cannot be looked for in it
+        say(f"The original is not shown: {error}.")
+        return
     address = address_of(webp_of(rendered.picture, _LONGEST_SIDE))
     shown = window or ((grey.centre, grey.width) if grey else None)
     inverted = image.greyscale is not None and image.greyscale.inverted
