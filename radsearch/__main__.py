@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from importlib.metadata import entry_points
 
 from radsearch import __version__
-from radsearch.commands import index, models, render, search
+from radsearch.commands import index, models, render, reveal, search
 from radsearch.errors import RadSearchError, exit_code
 
 _ROOMS = "radsearch.commands"
@@ -44,6 +44,7 @@ def _parser() -> argparse.ArgumentParser:
     render.add_to(commands.add_parser("render", help="see the picture that models see of a file, and why"))
     models.add_to(commands.add_parser("models", help="the models that can embed"))
     index.add_to(commands.add_parser("index", help="what an index holds"))
+    reveal.add_to(commands.add_parser("reveal", help="where the file of an indexed image is, by the private catalogue"))
     return parser
 
 

@@ -69,6 +69,10 @@ class IndexRefusedError(IndexUnreachableError):
     """The Qdrant server refused a request and would again: a wrong key, a full disk, a certificate not trusted."""
 
 
+class NotAllowedError(RadSearchError):
+    """Somebody asked for what is not his to see or to change."""
+
+
 class NothingToSearchError(RadSearchError):
     """The query names nothing that can be searched for."""
 

@@ -43,6 +43,9 @@ class Settings:
     thumbnails_folder: Path | None = None
     catalogue: Path | None = None
     viewer: str | None = None
+    audit: Path | None = None
+    access: Path | None = None
+    open_datasets: tuple[str, ...] = ()
     device: str = "auto"
     precision: str = "auto"
     settings_folder: Path = Path("~/.config/radsearch")
@@ -156,6 +159,10 @@ def _path(text: str) -> Path:
     return Path(text).expanduser()
 
 
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
+
+
 # Variable -> the field it sets, and how its text is read.
 VARIABLES: dict[str, tuple[str, Callable[[str], object]]] = {
     "RADSEARCH_INDEX": ("index", str),
@@ -174,6 +181,9 @@ VARIABLES: dict[str, tuple[str, Callable[[str], object]]] = {
     "RADSEARCH_THUMBNAILS": ("thumbnails_folder", _path),
     "RADSEARCH_CATALOGUE": ("catalogue", _path),
     "RADSEARCH_VIEWER": ("viewer", str),
+    "RADSEARCH_AUDIT": ("audit", _path),
+    "RADSEARCH_ACCESS": ("access", _path),
+    "RADSEARCH_OPEN_DATASETS": ("open_datasets", _names),
     "RADSEARCH_DEVICE": ("device", str),
     "RADSEARCH_PRECISION": ("precision", str),
     "RADSEARCH_SETTINGS": ("settings_folder", _path),

@@ -32,7 +32,13 @@ Compose = dict[str, Any]
 
 ROOT = Path(__file__).parent.parent
 REFERENCE = re.compile(r"(?<!\$)\$\{(\w+)(?::([-?])([^}]*))?\}")  # ${NAME}, ${NAME:-default}, ${NAME:?why}
-SECRETS = {"POSTGRES_PASSWORD", "PREFECT_API_AUTH_STRING", "RADSEARCH_QDRANT_API_KEY", "RADSEARCH_SECRET"}
+SECRETS = {
+    "POSTGRES_PASSWORD",
+    "PREFECT_API_AUTH_STRING",
+    "RADSEARCH_QDRANT_API_KEY",
+    "QDRANT_READ_KEY",
+    "RADSEARCH_SECRET",
+}
 KEY = "0123456789abcdef" * 4  # as openssl rand -hex 32 makes one
 # https://www.postgresql.org/docs/18/app-pg-isready.html
 PG_ISREADY_OPTIONS = {"--dbname", "--host", "--port", "--quiet", "--timeout", "--username"}
@@ -217,7 +223,7 @@ def endpoints(command: str) -> list[tuple[str, str]]:
 
         paths = asyncio.run(build_server(Runner())).openapi()["paths"]
         return [(str(get_current_settings().runner.server.port), path) for path in paths]
-    if "streamlit run" in command:
+    if "python -m ui" in command:
         from streamlit.web.server.starlette.starlette_routes import create_health_routes
 
         runtime: Any = None  # asked when the page is

@@ -90,7 +90,7 @@ class Counted(Index):
     def _not_needed(self, *_given: object, **_named: object) -> None:
         raise AssertionError
 
-    _add_models = _write = delete = retrieve = having = facets = finish = close = pages = sample = _not_needed
+    _add_models = _write = delete = retrieve = having = _facets = finish = close = pages = sample = _not_needed
     _store_card = _drop_vector = _set_models = _list = _draw = _not_needed
 
 

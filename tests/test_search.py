@@ -23,7 +23,7 @@ from radsearch.errors import (
     UnknownNameError,
     UnreadableImageError,
 )
-from radsearch.index import Index
+from radsearch.index import Index, granted
 from radsearch.index.server import open_collection
 from radsearch.models import built_in_models, find_model, fingerprint_of
 from radsearch.models.base import Embedder
@@ -279,6 +279,12 @@ def test_a_text_finds_the_picture_that_it_names(library: Library, write_png: Cal
     (hit,) = library.searcher.by_text("left", Wanted(limit=1))
     assert hit.score == pytest.approx(1.0, abs=1e-5)
     assert hit.id == library.id_of(left)
+
+
+def test_words_find_nothing_in_data_sets_that_are_not_granted(library: Library) -> None:
+    searcher = Searcher(granted(library.open(), ["others"]), library.settings)
+    assert library.searcher.by_text("hand", ALL)
+    assert searcher.by_text("hand", ALL) == searcher.by_finding("hand", ALL) == []
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""`python -m ui`: serve the page on this machine only, without usage reports."""
+"""`python -m ui`: serve the page, without a login on this machine only, and without usage reports."""
 
 import argparse
 import os
@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
+from radsearch.errors import exit_code
 from radsearch.settings import silence_telemetry
 
 _ROOT = Path(__file__).resolve().parent.parent
@@ -27,6 +28,8 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run the page until Ctrl-C. Without RADSEARCH_INDEX it shows the demo's index, where there is one."""
     parser = argparse.ArgumentParser(prog="python -m ui", description=__doc__)
     parser.add_argument("--port", type=int, default=8501)
+    parser.add_argument("--address", default="localhost", help="to listen at; another one than this needs a login")
+    parser.add_argument("--published", metavar="ADDRESS", help="in a container: where its engine publishes the page")
     options = parser.parse_args(arguments)
     silence_telemetry()
     if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # as `nohup` has it
@@ -38,13 +41,29 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
             os.environ.setdefault(f"RADSEARCH_{name}", str(_DEMO / place))
         os.environ.setdefault("RADSEARCH_BURNED_IN", "allow")  # as the demo has it: its files are published
     command = ["run", str(_ROOT / "ui" / "app.py"), "--server.headless", "true", "--browser.gatherUsageStats", "false"]
-    command += ["--server.address", "localhost", "--server.port", str(options.port), "--server.maxUploadSize", "200"]
+    command += [
+        "--server.address",
+        options.address,
+        "--server.port",
+        str(options.port),
+        "--server.maxUploadSize",
+        "200",
+    ]
     os.chdir(_ROOT)
+    if exit_code(lambda: _check(options.address, options.published)):
+        raise SystemExit(2)
     from streamlit.web import cli
 
     threading.Thread(target=_warm_up, daemon=True).start()
     cli.main(command, prog_name="streamlit")
     raise SystemExit
+
+
+def _check(address: str, published: str | None) -> int:
+    from ui.opening import require_safe
+
+    require_safe(address, published=published)
+    return 0
 
 
 def hang_up(*_signal: object) -> None:

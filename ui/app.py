@@ -5,6 +5,7 @@ from pathlib import Path
 import streamlit as st
 
 from ui.cards import STYLE
+from ui.door import let_in, log_out
 from ui.gallery import perform_asked
 from ui.pages import pages
 from ui.telling import say
@@ -16,7 +17,8 @@ _ICON = Path(__file__).with_name("icon.svg")
 def main() -> None:
     """Draw the part that the address names."""
     st.set_page_config(page_title="radsearch", page_icon=str(_ICON), layout="wide")
-    parts = pages()
+    seen = let_in()
+    parts = pages(whole=seen.sees_everything)
     part = st.navigation(list(parts.values()), position="top")
     st.html(STYLE)
     perform_asked()
@@ -27,6 +29,7 @@ def main() -> None:
     if notice:
         say(notice)
     part.run()
+    log_out()
     st.caption("For research. Not for diagnosis.", text_alignment="center")
 
 

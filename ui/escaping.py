@@ -16,6 +16,11 @@ def is_text(words: str) -> bool:
     return True
 
 
+def as_text(words: str) -> str:
+    """With what cannot be written down, such as a name of a file in no encoding, spelt out."""
+    return words.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
 def as_html(text: str) -> str:
     """For text and for attributes in quotes."""
     return html.escape(text, quote=True)

@@ -3,8 +3,9 @@
 import csv
 import io
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
+from radsearch.audit import Audit
 from ui.cards import Shown
 from ui.escaping import as_cell
 from ui.pictures import picture_of
@@ -15,6 +16,16 @@ MANIFEST_COLUMNS = (
 )  # fmt: skip
 _PLAIN = ("patient", "study", "series", "dataset", "split", "view", "sex", "age")
 _SUFFIXES = {b"\x89PNG": "png", b"\xff\xd8\xff": "jpg"}
+
+
+def noted(make: Callable[[], str | bytes], audit: Audit, *, what: str, ids: Sequence[str]) -> Callable[[], str | bytes]:
+    """The same, with a line in the audit before anything is made; it may be called outside of a run of the page."""
+
+    def take() -> str | bytes:
+        audit.note("export", what=what, ids=ids)
+        return make()
+
+    return take
 
 
 def table_of(images: Sequence[Shown], notes: Mapping[str, str]) -> str:

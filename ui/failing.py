@@ -32,9 +32,8 @@ def show_misses(folder: Path, shared: Surroundings) -> None:
     if jobs().running("ingest") and not shared.settings.on_server:
         st.caption(f"{read.number:,} queries; their pictures are shown when the ingest is done.")
         return
-    place = (shared.settings.index, shared.settings.collection)
     slot = time.monotonic() // _FRESH_SECONDS
-    found = _found(read.misses, (str(folder), read, place, jobs().state, slot), shared)
+    found = _found(read.misses, (str(folder), read, shared.place, jobs().state, slot), shared)
     lots = -(-len(found) // LOT)
     with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"):
         st.caption(_counted(read.number, len(read.misses), len(found)))
@@ -48,7 +47,7 @@ def _found(misses: Sequence[Miss], key: object, shared: Surroundings) -> _Found:
     kept: tuple[object, _Found] | None = st.session_state.get("misses-found")
     if kept is not None and kept[0] == key:
         return kept[1]
-    with shared.lease.index() as index:
+    with shared.index() as index:
         points = {point.id: point for point in index.retrieve([miss.id for miss in misses if is_id(miss.id)])}
     found = [(miss, Shown.of_point(points[miss.id])) for miss in misses if miss.id in points]
     st.session_state["misses-found"] = (key, found)

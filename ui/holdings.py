@@ -22,7 +22,7 @@ FACETS = ("modality", "region", "dataset", "split")
 _FRESH_SECONDS = 30
 _made: list[Jobs] = []
 _making = threading.Lock()
-_last: dict[tuple[str, str], "Holdings"] = {}
+_last: dict[tuple[object, ...], "Holdings"] = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +52,7 @@ def holdings(shared: Surroundings) -> Holdings | None:
     not known.
     """
     settings = shared.settings
-    place = (settings.index, settings.collection)
+    place = shared.place
     if jobs().running("ingest") and not settings.on_server:
         return _last.get(place)
     now = _holdings(shared, (*place, jobs().state))
@@ -62,7 +62,7 @@ def holdings(shared: Surroundings) -> Holdings | None:
 
 @st.cache_data(ttl=_FRESH_SECONDS, max_entries=20, show_spinner=False)
 def _holdings(_shared: Surroundings, key: tuple[object, ...]) -> Holdings:  # noqa: ARG001 -- what the cache goes by
-    with _shared.lease.index() as index:
+    with _shared.index() as index:
         return _ask(index, _shared.settings)
 
 

@@ -6,6 +6,14 @@ from radsearch.errors import RadSearchError
 from ui.saved import LONGEST_NAME
 from ui.shared import collections
 from ui.telling import noticed, say
+from ui.visitor import visitor
+
+
+def whose() -> str:
+    """Who sees the collections, in a sentence."""
+    seen = visitor()
+    private = seen is not None and seen.has_account
+    return "Yours are seen by nobody else." if private else "They are shared by all who use this page."
 
 
 def choose_collection() -> None:
@@ -28,7 +36,7 @@ def choose_collection() -> None:
         accept_new_options=True,
         index=None,
         placeholder="type a name for a new one",
-        help=f"Up to {LONGEST_NAME} characters. Collections are shared by all who use this page.",
+        help=f"Up to {LONGEST_NAME} characters. {whose()}",
     )
 
 

@@ -59,7 +59,7 @@ class Group:
 def make(shared: Surroundings, maps: Maps, model: str, method: str) -> None:
     """Make a map and keep it; one at a time, as each takes all cores. Raises as `make_map` and `Maps.write`."""
     with _MAKING:
-        maps.write(make_map(shared.lease.index, model, method=method))
+        maps.write(make_map(shared.index, model, method=method))
 
 
 def placed(shared: Surroundings, maps: Maps, fingerprint: Fingerprint, method: str, total: int) -> Placed | None:
@@ -82,7 +82,7 @@ def placed(shared: Surroundings, maps: Maps, fingerprint: Fingerprint, method: s
         maps,
         fingerprint,
         method,
-        (str(file), stamp, shared.settings.index, shared.settings.collection, repr(fingerprint), total),
+        (str(file), stamp, *shared.place, repr(fingerprint), total),
     )
 
 
@@ -100,7 +100,7 @@ def _placed(
 
 def _with_facts(kept: Map, shared: Surroundings) -> Placed:
     found: dict[str, Shown] = {}
-    with shared.lease.index() as index:
+    with shared.index() as index:
         for start in range(0, len(kept.ids), _AT_ONCE):
             points = index.retrieve(kept.ids[start : start + _AT_ONCE])
             found |= {point.id: Shown.of_point(point) for point in points}

@@ -37,6 +37,12 @@ class Originals:
         instance = point.payload.get("instance")
         return self._catalogue is not None and instance is not None and self._catalogue.path_of(instance) is not None
 
+    def open_file(self, point: Stored) -> Path | None:
+        """Where the image's file was, if its data set has no patients and this is known. Raises as `are_known`."""
+        if point.payload.get("dataset") not in self._settings.open_datasets or not self.are_known(point):
+            return None
+        return self._catalogue.path_of(point.payload["instance"]) if self._catalogue else None
+
     def frame(self, point: Stored, number: int) -> StudyImage:
         """A frame of the image's file as it was read, by its number from 1.
 

@@ -1,8 +1,9 @@
-"""Saved collections: sets of indexed images with notes, in one small SQLite file of the settings folder.
+"""Saved collections: sets of indexed images with notes, in a small SQLite file of the settings folder.
 
-They outlive a reload and a restart. The page asks nobody who he is, so all who reach it share them.
+They outlive a reload and a restart. Without a login all who use the page share them; with one everybody has his own.
 """
 
+import hashlib
 import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
@@ -15,7 +16,6 @@ from radsearch.errors import RadSearchError
 LONGEST_NAME = 80
 LONGEST_NOTE = 2000
 MOST_IMAGES = 5000
-_FILE = "collections.sqlite"
 _TABLES = """
 CREATE TABLE IF NOT EXISTS collection (name TEXT PRIMARY KEY, note TEXT NOT NULL DEFAULT '');
 CREATE TABLE IF NOT EXISTS image (
@@ -36,9 +36,10 @@ class Saved:
 class Collections:
     """All collections of a settings folder; every call is a transaction of its own, so that sessions may share it."""
 
-    def __init__(self, folder: Path) -> None:
-        """Args: folder: made when the first collection is."""
-        self._file = folder.expanduser() / _FILE
+    def __init__(self, folder: Path, *, owner: str | None = None) -> None:
+        """Args: folder: made when the first collection is. owner: who has logged in; None where nobody has to."""
+        own = "" if owner is None else f"-{hashlib.sha256(owner.encode()).hexdigest()}"
+        self._file = folder.expanduser() / f"collections{own}.sqlite"
 
     def names(self) -> dict[str, int]:
         """All collections by name, with their numbers of images."""

@@ -3,12 +3,14 @@
 import gc
 import tempfile
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from radsearch.audit import Audit, conditions_in_words
 from radsearch.errors import EmbeddingError, RadSearchError, UnreadableImageError
-from radsearch.index import IndexCard, Stored
+from radsearch.index import Index, IndexCard, Stored, granted
 from radsearch.models import models_of
 from radsearch.privacy import load_pseudonymizer
 from radsearch.search import Embedders, Part, QueryFile, Ranking, Searcher, Wanted, is_id
@@ -39,12 +41,30 @@ class Upload:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Surroundings:
-    """What all sessions share."""
+    """What all sessions share, as one visitor may see it.
+
+    lease: on the whole index; who asks for a visitor asks `index`.
+    datasets: that he may see; None for everything.
+    audit: of what he does.
+    """
 
     settings: Settings
     lease: Lease
     embedders: Embedders
     originals: Originals
+    datasets: tuple[str, ...] | None = None
+    audit: Audit = field(default_factory=lambda: Audit(None, ""))
+
+    @property
+    def place(self) -> tuple[object, ...]:
+        """What may be kept for all sessions has to be kept by this: which index, and what of it may be seen."""
+        return self.settings.index, self.settings.collection, self.datasets
+
+    @contextmanager
+    def index(self) -> Iterator[Index]:
+        """The index with what he may see, and nothing else; raises what `open_index` raises."""
+        with self.lease.index() as whole:
+            yield granted(whole, self.datasets)
 
 
 def read_upload(content: bytes | memoryview, settings: Settings) -> Upload:
@@ -93,14 +113,27 @@ def find(state: State, uploads: Sequence[Upload], card: IndexCard, around: Surro
             _make_ready(name, files, card, around)
     ranking = Ranking(fusion=state.fusion, group=state.group)
     wanted = Wanted(state.shown, where_of(state), models, allow_same_patient=state.same_patient, ranking=ranking)
-    with around.lease.index() as index:
+    with around.index() as index:
         if files:
             index.admit((), files[0].pseudonymizer.check)
         searcher = Searcher(index, around.settings, embedders=around.embedders)
         if by_text:  # there are no examples to go away from: what is disliked is left out
             where = replace(wanted.where, without_ids=state.disliked)
-            return searcher.by_finding(state.text, replace(wanted, where=where))
-        return searcher.by_files(files, wanted, liked=(*ids, *state.liked), disliked=state.disliked)
+            hits = searcher.by_finding(state.text, replace(wanted, where=where))
+        else:
+            hits = searcher.by_files(files, wanted, liked=(*ids, *state.liked), disliked=state.disliked)
+    _note(state, len(uploads), wanted, hits, around.audit)
+    return hits
+
+
+def _note(state: State, files: int, wanted: Wanted, hits: Sequence[Hit], audit: Audit) -> None:
+    """What was searched by, without the words; the filter's values are all the index's own, as the search found."""
+    query = {
+        "ids": state.ids, "liked": state.liked, "disliked": state.disliked, "files": files,
+        "words": bool(state.text.strip()), "part": state.part is not None,
+    }  # fmt: skip
+    stated = {name: value for name, value in query.items() if value}
+    audit.note("search", query=stated, filters=conditions_in_words(wanted.where), hits=[hit.id for hit in hits])
 
 
 def _files_of(state: State, uploads: Sequence[Upload], around: Surroundings) -> tuple[list[QueryFile], tuple[str, ...]]:
@@ -109,7 +142,7 @@ def _files_of(state: State, uploads: Sequence[Upload], around: Surroundings) -> 
     if state.part is None or not sole_query(state, uploads):
         return files, ids
     if ids:
-        with around.lease.index() as index:
+        with around.index() as index:
             points = index.retrieve([point for point in ids if is_id(point)])
         if not points:
             raise RadSearchError("No image of that id is in the index.")
@@ -147,7 +180,7 @@ def _make_ready(name: str, files: Sequence[QueryFile], card: IndexCard, around: 
     held = card.models[name]
     new = not around.embedders.is_loaded(held)
     for file in files:
-        with around.lease.index() as index:
+        with around.index() as index:
             same = index.having("content", [file.identity.content]) if file.part is None else []
             indexed = any(_has_vector(point, name, file.number) for point in same)
         if not indexed:

@@ -3,10 +3,12 @@
 import importlib
 import threading
 from contextlib import suppress
+from dataclasses import replace
 
 import streamlit as st
 
-from radsearch.errors import RadSearchError
+from radsearch.audit import audit_of
+from radsearch.errors import NotAllowedError, RadSearchError
 from radsearch.index import read_ahead
 from radsearch.search import Embedders
 from radsearch.settings import Settings, load_settings
@@ -16,6 +18,7 @@ from ui.originals import Originals
 from ui.saved import Collections
 from ui.searching import Surroundings, settle
 from ui.state import FILTER_FIELDS, State
+from ui.visitor import visitor
 
 _COUNTS_SECONDS = 10
 _made: dict[Settings, Surroundings] = {}
@@ -23,7 +26,20 @@ _making = threading.Lock()
 
 
 def around() -> Surroundings:
-    """Settings, index and models; the models are loaded when a search first needs them."""
+    """Settings, index and models as the visitor of this session may see them.
+
+    Raises:
+        NotAllowedError: there is none, as nobody has logged in.
+    """
+    seen = visitor()
+    if seen is None:
+        raise NotAllowedError("who has not logged in may see nothing")
+    shared = _everything()
+    return replace(shared, datasets=seen.datasets, audit=audit_of(shared.settings, seen.name))
+
+
+def _everything() -> Surroundings:
+    """The models are loaded when a search first needs them."""
     settings = load_settings()
     with _making:
         if settings not in _made:
@@ -34,27 +50,30 @@ def around() -> Surroundings:
 def warm_up() -> None:
     """Do now what the first visitor would wait for: open the index, and import what Streamlit needs for a grid."""
     with suppress(RadSearchError):
-        shared = around()
+        shared = _everything()
         if not shared.settings.on_server:
             read_ahead(shared.settings.index_folder)
-        with shared.lease.index():
+        with shared.index():
             pass
     importlib.import_module("pandas")
     settle()
 
 
 def collections() -> Collections:
-    """Of the settings folder."""
-    return Collections(load_settings().settings_folder)
+    """Of the settings folder: those of who has logged in, which nobody else sees; else those of all."""
+    seen = visitor()
+    if seen is None:
+        raise NotAllowedError("who has not logged in may see nothing")
+    return Collections(load_settings().settings_folder, owner=seen.name if seen.has_account else None)
 
 
 def overview(state: State, shared: Surroundings) -> Overview:
     """What the filter's widgets show; some seconds old at most."""
     where = State().having(**{name: getattr(state, name) for name in FILTER_FIELDS})
-    return _overview(shared, where, (shared.settings.index, shared.settings.collection, repr(where)))
+    return _overview(shared, where, (*shared.place, repr(where)))
 
 
 @st.cache_data(ttl=_COUNTS_SECONDS, max_entries=200, show_spinner=False)
-def _overview(_shared: Surroundings, _state: State, key: tuple[str, ...]) -> Overview:  # noqa: ARG001
-    with _shared.lease.index() as index:
+def _overview(_shared: Surroundings, _state: State, key: tuple[object, ...]) -> Overview:  # noqa: ARG001
+    with _shared.index() as index:
         return overview_of(index, _state)

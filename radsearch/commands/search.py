@@ -12,7 +12,7 @@ from radsearch.study import Hit, SearchFilter, Span
 
 if TYPE_CHECKING:
     from radsearch.search import Searcher, Wanted
-
+    from radsearch.settings import Settings
 
 _MOST_HITS = 10_000
 
@@ -137,8 +137,27 @@ def _search(options: argparse.Namespace) -> int:
         else:
             liked = [*([options.id] if options.id else []), *options.like]
             hits = searcher.like(liked, options.unlike, wanted)
+    _note(settings, options, wanted, hits)
     _print_hits(hits, as_json=options.json)
     return 0
+
+
+def _note(settings: "Settings", options: argparse.Namespace, wanted: "Wanted", hits: Sequence[Hit]) -> None:
+    """Into the audit, where the settings name one: by what kind of query, under which filter, what was found."""
+    from radsearch.audit import audit_of, conditions_in_words
+
+    examples = {"liked": [*([options.id] if options.id else []), *options.like], "disliked": options.unlike}
+    query = {
+        "files": len(options.image or ()),
+        "words": options.text is not None or options.finding is not None,
+        **examples,
+    }
+    audit_of(settings).note(
+        "search",
+        query={name: value for name, value in query.items() if value},
+        filters=conditions_in_words(wanted.where),
+        hits=[hit.id for hit in hits],
+    )
 
 
 def _check_query(options: argparse.Namespace) -> None:

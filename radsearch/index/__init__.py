@@ -4,12 +4,23 @@ from collections.abc import Sequence
 
 from radsearch.index.base import Index
 from radsearch.index.folder import read_ahead
+from radsearch.index.granted import granted
 from radsearch.index.records import IndexCard, IndexedImage, Listing, Stored
 from radsearch.index.schema import FACET_FIELDS
 from radsearch.settings import Settings
 from radsearch.study import Fingerprint
 
-__all__ = ["FACET_FIELDS", "Index", "IndexCard", "IndexedImage", "Listing", "Stored", "open_index", "read_ahead"]
+__all__ = [
+    "FACET_FIELDS",
+    "Index",
+    "IndexCard",
+    "IndexedImage",
+    "Listing",
+    "Stored",
+    "granted",
+    "open_index",
+    "read_ahead",
+]
 
 
 def open_index(settings: Settings, *, create_for: Sequence[Fingerprint] = (), sole_writer: bool = False) -> Index:

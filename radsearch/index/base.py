@@ -279,9 +279,13 @@ class Index(ABC):
     def having(self, field: str, values: Sequence[str]) -> list[Stored]:
         """All points whose indexed field has one of the values, without vectors, in any order."""
 
-    @abstractmethod
     def facets(self, field: str, where: SearchFilter, limit: int = 1000) -> dict[str | int, int]:
         """Exact number of images by value of an indexed field, most frequent first."""
+        return self._facets(field, conditions_of(where), limit)
+
+    @abstractmethod
+    def _facets(self, field: str, conditions: Conditions, limit: int) -> dict[str | int, int]:
+        """As `facets`."""
 
     @abstractmethod
     def finish(self) -> None:

@@ -24,9 +24,9 @@ from radsearch.index.records import (
     storage_of,
     stored_of,
 )
-from radsearch.index.schema import INDEXED_FIELDS, AnyOf, Condition, Conditions, Missing, Within, conditions_of
+from radsearch.index.schema import INDEXED_FIELDS, AnyOf, Condition, Conditions, Missing, Within
 from radsearch.settings import Settings
-from radsearch.study import Fingerprint, SearchFilter
+from radsearch.study import Fingerprint
 
 _SHARD = "shard"
 _PAGE = 1000
@@ -265,10 +265,10 @@ class EmbeddedIndex(Index):
         )
         return [Found(str(point.id), float(point.score), point.payload or {}) for point in self._query(request)]
 
-    def facets(self, field: str, where: SearchFilter, limit: int = 1000) -> dict[str | int, int]:
+    def _facets(self, field: str, conditions: Conditions, limit: int) -> dict[str | int, int]:
         # What the engine calls inexact counts a point twice that is in two segments, which no point is between two
         # updates; "exact" counts anew for each value, which takes thirty times as long.
-        request = edge.FacetRequest(field, limit=limit, exact=False, filter=_filter(conditions_of(where)))
+        request = edge.FacetRequest(field, limit=limit, exact=False, filter=_filter(conditions))
         with self._held.using() as shard:
             answer = shard.facet(request)
         return {hit.value: hit.count for hit in answer.hits if hit.count}

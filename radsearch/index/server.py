@@ -25,9 +25,9 @@ from radsearch.index.records import (
     storage_of,
     stored_of,
 )
-from radsearch.index.schema import INDEXED_FIELDS, AnyOf, Condition, Conditions, Missing, Within, conditions_of
+from radsearch.index.schema import INDEXED_FIELDS, AnyOf, Condition, Conditions, Missing, Within
 from radsearch.settings import Settings, without_credentials
-from radsearch.study import Fingerprint, SearchFilter
+from radsearch.study import Fingerprint
 
 _REQUEST_POINTS = 64  # a request stays below some MB: 64 points of 1,280 numbers are about 0.8 MB
 _PAGE = 1000
@@ -281,8 +281,8 @@ class ServerIndex(Index):
         )
         return [Found(str(point.id), point.score, point.payload or {}) for point in answer.points]
 
-    def facets(self, field: str, where: SearchFilter, limit: int = 1000) -> dict[str | int, int]:
-        wanted = _filter(conditions_of(where))
+    def _facets(self, field: str, conditions: Conditions, limit: int) -> dict[str | int, int]:
+        wanted = _filter(conditions)
         answer = self._ask(lambda: self._client.facet(self._collection, field, wanted, limit=limit, exact=True))
         return {hit.value: hit.count for hit in answer.hits if hit.count}
 

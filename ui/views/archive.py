@@ -73,6 +73,7 @@ def _offer(settings: Settings, models: list[str]) -> None:
 
 def _start(settings: Settings, models: list[str]) -> None:
     try:
+        around().audit.note("ingest", models=models)
         start_ingest(settings, models)
     except RadSearchError as error:
         st.session_state["notice"] = str(error)

@@ -77,12 +77,13 @@ def _lot(state: State, start: str | None, shared: Surroundings, *, by_chance: bo
     kept: tuple[object, list[Stored], str | None] | None = st.session_state.get("lot")
     if kept is not None and kept[0] == (start, by_chance):
         return kept[1], kept[2]
-    with shared.lease.index() as index:
+    with shared.index() as index:
         if by_chance:
             points, after = index.drawn(where_of(state), LOT), None
         else:
             listing = index.listed(where_of(state), LOT, after=start)
             points, after = listing.points, listing.after
+    shared.audit.note("browse", ids=[point.id for point in points])
     st.session_state["lot"] = ((start, by_chance), points, after)
     return points, after
 

@@ -7,8 +7,9 @@ import streamlit as st
 from radsearch.search import is_id
 from ui import session
 from ui.cards import Shown
-from ui.exporting import archive_of, manifest_of, table_of
+from ui.exporting import archive_of, manifest_of, noted, table_of
 from ui.gallery import SAVED_ACTIONS, show_grid
+from ui.keeping import whose
 from ui.saved import LONGEST_NOTE, Saved
 from ui.shared import around, collections
 from ui.state import LOT
@@ -20,7 +21,7 @@ def draw() -> None:
     session.visit("collections")
     with sentences():
         names = collections().names()
-        st.caption("Collections are kept on this server and shared by all who use this page. Images stay in the index.")
+        st.caption(f"Collections are kept on this server. {whose()} Images stay in the index.")
         if not names:
             st.info("There is no collection yet. A bookmark below any image makes the first one.")
             return
@@ -46,7 +47,7 @@ def _choose(names: dict[str, int]) -> str:
 
 
 def _show(saved: Saved) -> None:
-    with around().lease.index() as index:
+    with around().index() as index:
         found = {point.id: point for point in index.retrieve([point for point in saved.notes if is_id(point)])}
     images = [Shown.of_point(found[point]) for point in saved.notes if point in found]
     key = f"note-{saved.name}"
@@ -64,6 +65,7 @@ def _show(saved: Saved) -> None:
 
 
 def _take_away(saved: Saved, images: list[Shown]) -> None:
+    audit, ids = around().audit, [image.id for image in images]
     with st.container(horizontal=True, vertical_alignment="bottom"):
         for label, suffix, kind, make in (
             ("Table (CSV)", "csv", "text/csv", lambda: table_of(images, saved.notes)),
@@ -71,8 +73,8 @@ def _take_away(saved: Saved, images: list[Shown]) -> None:
             ("Pictures (ZIP)", "zip", "application/zip", lambda: archive_of(images)),
         ):
             st.download_button(
-                label, make, f"collection.{suffix}", kind, key=f"take-{suffix}", on_click="ignore",
-                disabled=not images, icon=":material/download:",
+                label, noted(make, audit, what=suffix, ids=ids), f"collection.{suffix}", kind, key=f"take-{suffix}",
+                on_click="ignore", disabled=not images, icon=":material/download:",
             )  # fmt: skip
         with st.popover("Rename or remove", icon=":material/edit:"):
             st.text_input("new name", saved.name, key=f"name-{saved.name}", on_change=_rename, args=(saved.name,))

@@ -9,6 +9,7 @@ import streamlit as st
 from radsearch.errors import RadSearchError
 from radsearch.settings import Settings, load_settings
 from ui import session
+from ui.exporting import noted
 from ui.failing import show_misses
 from ui.filters import TITLES
 from ui.holdings import holdings, jobs
@@ -74,6 +75,7 @@ def _offer(settings: Settings, runs: Path) -> None:
             protocol = st.selectbox("protocol", PROTOCOLS, key="measured-protocol", width=220)
             single = st.checkbox("only images of one finding", key="measured-single")
             if st.form_submit_button("Measure", type="primary", key="start-evaluation"):
+                around().audit.note("evaluate", models=[model])
                 start_evaluation(runs, model, protocol, single_label=single)
                 st.rerun()
 
@@ -155,9 +157,10 @@ def _one_run(runs: dict[str, RunFigures], names: dict[str, str], chosen: list[st
         "run", list(names), usual, format_func=names.__getitem__, key="one-run", label_visibility="collapsed", width=520
     )
     run = runs[one]
+    take = noted(partial(report_to_take, run.folder), around().audit, what="report", ids=())
     line.download_button(
-        "Report", partial(report_to_take, run.folder), "report.html", "text/html", key="take-report",
-        on_click="ignore", icon=":material/download:", disabled=not _has_report(run),
+        "Report", take, "report.html", "text/html", key="take-report", on_click="ignore", icon=":material/download:",
+        disabled=not _has_report(run),
     )  # fmt: skip
     if line.toggle("show the report here", key="show-report", disabled=not _has_report(run)):
         try:

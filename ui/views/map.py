@@ -60,7 +60,9 @@ def _map(state: State, counts: Overview, shared: Surroundings, maps: Maps) -> No
         say(str(error))
         kept = None
     words = "Make the map" if kept is None else "Make it anew"
-    if make_place.button(words, key="make-map", icon=":material/refresh:", type="secondary" if kept else "primary"):
+    if shared.datasets is None and make_place.button(
+        words, key="make-map", icon=":material/refresh:", type="secondary" if kept else "primary"
+    ):
         with st.spinner("Laying out the images", show_time=True):
             make(shared, maps, fingerprint.model, method)
         st.rerun()
@@ -138,7 +140,10 @@ def _choose(kept: Placed, groups: Sequence[Group], title: str) -> None:
 
 
 def _take(kept: Placed, numbers: Sequence[int]) -> None:
-    st.session_state["map-taken"] = {kept.images[number].id for number in numbers}
+    ids = [kept.images[number].id for number in numbers]
+    if ids:
+        around().audit.note("map", ids=ids)
+    st.session_state["map-taken"] = set(ids)
     st.session_state.pop("map-page", None)
 
 

@@ -44,7 +44,7 @@ def _invite(shared: Surroundings) -> None:
     st.info("Drop an image above: its neighbours appear here. Or begin with one of these.")
     drawn: list[Shown] | None = st.session_state.get("invitation")
     if drawn is None:
-        with shared.lease.index() as index:
+        with shared.index() as index:
             drawn = [Shown.of_point(point) for point in index.drawn(SearchFilter(), LOT // 2)]
         st.session_state["invitation"] = drawn
     show_grid(drawn, BROWSE_ACTIONS, key="invitation-grid")
@@ -93,7 +93,7 @@ def _known(state: State, shared: Surroundings) -> dict[str, Stored]:
     kept: dict[str, Stored] = st.session_state.setdefault("known", {})
     missing = [point for point in wanted if point not in kept]
     if missing:
-        with shared.lease.index() as index:
+        with shared.index() as index:
             found = index.retrieve([point for point in missing if is_id(point)])
         kept |= {point.id: point for point in found}
     return kept

@@ -1,6 +1,7 @@
 """Study: one image large, what is known of it, and the others of its series and study."""
 
 import uuid
+from contextlib import suppress
 
 import streamlit as st
 
@@ -9,6 +10,7 @@ from radsearch.index import Index, Stored
 from radsearch.study import SearchFilter
 from ui import session
 from ui.cards import Shown, table_of
+from ui.escaping import as_text
 from ui.gallery import OPEN, add_to_collection, go, search_similar, show_grid
 from ui.keeping import choose_collection
 from ui.looking import look_at
@@ -29,13 +31,21 @@ def draw() -> None:
         return
     with sentences():
         choose_collection()
-        with around().lease.index() as index:
+        with around().index() as index:
             point, beside = _read(index, named)
         if point is None:
             st.error("No image of that id is in the index. It may have been taken out since the link was made.")
             return
+        _note(point)
         _show(point, beside.get("series", []))
         _show_beside(beside)
+
+
+def _note(point: Stored) -> None:
+    """Into the audit, once while it stays open."""
+    if st.session_state.get("opened") != point.id:
+        around().audit.note("open", ids=[point.id])
+        st.session_state["opened"] = point.id
 
 
 def _read(index: Index, named: str) -> tuple[Stored | None, dict[str, list[Stored]]]:
@@ -73,7 +83,15 @@ def _show(point: Stored, series: list[Stored]) -> None:
             )  # fmt: skip
             _step(point, series)
         _link(point)
-        st.html(table_of(rows_of(point)))
+        st.html(table_of({**rows_of(point), **_file_of(point)}))
+
+
+def _file_of(point: Stored) -> dict[str, str]:
+    """Of a data set without patients only. Where the catalogue cannot be read is said by the picture."""
+    with suppress(RadSearchError):
+        path = around().originals.open_file(point)
+        return {} if path is None else {"file": as_text(path.as_posix())}
+    return {}
 
 
 def _step(point: Stored, series: list[Stored]) -> None:
