@@ -58,7 +58,7 @@ def test_a_name_is_blanked_and_the_rest_is_left(size: int, ground: int, ink: int
     assert found[letters].all()
     rows, columns = np.nonzero(letters)
     assert not found[rows.max() + size :].any()
-    assert not found[:, columns.max() + 2 * size :].any()
+    assert not found[:, columns.max() + 4 * size :].any()
 
 
 @WITH_TESSERACT

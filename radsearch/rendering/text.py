@@ -18,7 +18,7 @@ _BORDER = 20  # pixels around it: letters at the very edge are not read without
 _WHITE = 255
 _GREY_AXES = 2
 _STROKE = 3  # pixels: half the width of the widest strokes that are told apart from what they are laid over
-_GAIN = 2  # of what is left where the ground is taken away
+_NOISE, _GAIN = 16, 2  # grey levels taken off what is left where the ground is taken away, and how the rest is enlarged
 
 # Confidence and number of letters of a word that is believed by itself; what lies in a line with one is so in any case.
 _SURE = ((85.0, 3), (60.0, 4), (45.0, 5), (30.0, 7))
@@ -123,7 +123,7 @@ def _strokes(picture: Picture) -> Picture:
     width = 2 * _STROKE + 1
     eroded = Image.fromarray(picture).filter(ImageFilter.MinFilter(width))
     ground = np.minimum(np.asarray(eroded.filter(ImageFilter.MaxFilter(width))), picture)
-    height = (picture - ground).astype(np.uint16) * _GAIN
+    height = np.maximum((picture - ground).astype(np.int16) - _NOISE, 0) * _GAIN
     strokes: Picture = (_WHITE - np.minimum(height, _WHITE)).astype(np.uint8)
     return strokes
 
