@@ -24,10 +24,8 @@ _NOISE, _GAIN = 16, 2  # grey levels taken off what is left where the ground is 
 _SURE = ((85.0, 3), (60.0, 4), (45.0, 5), (30.0, 7))
 _LEAST_HEIGHT, _LARGEST_SHARE = 3.0, 0.2  # of a letter, in pixels and of the picture's height
 _LARGEST_GAP = 3.0  # between two words of a line, in heights of the one that was believed by itself
-_SLACK, _LEAST_RATIO = (
-    0.5,
-    0.3,
-)  # how far a word may reach out of that one's line, and how high it is at least; likewise
+_SLACK = 0.5  # how far a word may reach out of that one's line, likewise
+_LEAST_RATIO = 0.3  # how high it is at least, likewise
 _MARGIN_UP, _MARGIN_ASIDE = 0.4, 2.0  # of a word's height, around it: the letters that were not read
 _LEAST_MARGIN = 2  # pixels
 _KEPT = 8
