@@ -52,7 +52,7 @@ def without_text(picture: Picture, image: StudyImage, policy: TextPolicy, steps:
     if not places:
         return picture
     blanked, share = blank(picture, places)
-    steps.append(f"text: {100 * share:.2g} % of the picture blanked, around {len(places)} words")
+    steps.append(f"text: {100 * share:.2g} % of the picture blanked")
     return blanked
 
 
