@@ -21,9 +21,10 @@ demo: $(READY) ## index real DICOM studies and run four searches (a few minutes,
 test: $(READY) ## run every test
 	$(BIN)/python -m pytest
 
-check: $(READY) ## the gate: format, lint, types, import rules, unit tests
+check: $(READY) ## the gate: format, lint, security, types, import rules, unit tests
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
+	$(BIN)/bandit --quiet --recursive --configfile pyproject.toml radsearch ingest evaluation flows ui demo
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python -m pytest -n 2 --dist loadfile -m 'not slow'

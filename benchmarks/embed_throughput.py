@@ -117,7 +117,7 @@ def write_model(folder: Path) -> None:
     ViTModel(ViTConfig(), add_pooling_layer=False).save_pretrained(folder / _MODEL)
     ViTImageProcessor(resample=2, image_mean=[0.5] * 3, image_std=[0.5] * 3).save_pretrained(folder / _MODEL)
     (folder / "models.toml").write_text(_ROW)
-    assert json.loads((folder / _MODEL / "config.json").read_text())["hidden_size"] == 768  # noqa: S101, PLR2004
+    assert json.loads((folder / _MODEL / "config.json").read_text())["hidden_size"] == 768  # noqa: S101, PLR2004 -- DINOv2's
 
 
 def load(settings: Settings, precision: Any) -> "Embedder":

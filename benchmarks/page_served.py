@@ -58,7 +58,7 @@ def one_browser() -> Iterator[str]:
     """
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:  # its children may write on for a while
         command = [str(CHROMIUM), *FLAGS, "--headless", "--remote-debugging-port=0", f"--user-data-dir={folder}"]
-        with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as browser:  # noqa: S603
+        with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as browser:  # noqa: S603 -- ours
             port = Path(folder, "DevToolsActivePort")
             deadline = time.monotonic() + _START_SECONDS
             try:

@@ -46,7 +46,7 @@ def served(**surroundings: str) -> Iterator[Served]:
     command = [sys.executable, "-m", "ui", "--port", str(port)]
     environment = {**os.environ, **surroundings}
     begun = time.monotonic()
-    with subprocess.Popen(command, cwd=_ROOT, env=environment, stdout=subprocess.DEVNULL) as server:  # noqa: S603 -- ours
+    with subprocess.Popen(command, cwd=_ROOT, env=environment, stdout=subprocess.DEVNULL) as server:  # noqa: S603 -- ours  # nosec B603
         try:
             while not _answers(f"http://localhost:{port}/_stcore/health"):
                 if server.poll() is not None or time.monotonic() - begun > _START_SECONDS:

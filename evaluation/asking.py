@@ -27,28 +27,47 @@ def first_neighbours(
         depth: neighbours of each query.
         settings: device and memory of the search.
 
-    Yields:
-        (block,) rows of queries, in the trial's order, and (block, depth) rows of the collection, the best first, -1
-        where there is no more.
+    Returns:
+        Blocks: (block,) rows of queries, in the trial's order, and (block, depth) rows of the collection, the best
+        first, -1 where there is no more.
     """
-    index = _vectors_of(collection.vectors, trial.index)
-    codes = None if trial.own_patient else patient_codes(collection.images)
-    of_query = 4 * collection.vectors.shape[1] + 32 * depth
+    groups = None if trial.own_patient else patient_codes(collection.images)
+    return neighbours_among(collection.vectors, trial.queries, trial.index, groups, depth, settings)
+
+
+def neighbours_among(  # noqa: PLR0913, PLR0917 -- who asks, among whom, and who may not meet whom
+    vectors: Vectors, queries: Rows, among: Rows, groups: Rows | None, depth: int, settings: SearchSettings
+) -> Iterator[tuple[Rows, Rows]]:
+    """The nearest of some rows to others, by exact search; a row never meets itself.
+
+    Args:
+        vectors: (images, dimension) of all.
+        queries: (m,) rows that ask.
+        among: (n,) rows that may be found, rising.
+        groups: (images,) whole numbers; nobody meets a row of its own group. None lets all meet.
+        depth: neighbours of each query.
+        settings: device and memory of the search.
+
+    Yields:
+        As `first_neighbours`.
+    """
+    index = _vectors_of(vectors, among)
+    of_query = 4 * vectors.shape[1] + 32 * depth
     step = min(_BLOCK, max(1, settings.memory_mb * 10**6 // 4 // of_query))
-    for start in range(0, len(trial.queries), step):
-        rows = trial.queries[start : start + step]
+    for start in range(0, len(queries), step):
+        rows = queries[start : start + step]
         found = nearest(
-            collection.vectors[rows],
+            vectors[rows],
             index,
             min(depth, len(index)),
-            query_groups=None if codes is None else codes[rows],
-            index_groups=None if codes is None else codes[trial.index],
-            query_positions=_own_positions(rows, trial.index),
+            query_groups=None if groups is None else groups[rows],
+            index_groups=None if groups is None else groups[among],
+            query_positions=_own_positions(rows, among),
             device=settings.device,
             memory_mb=max(1, settings.memory_mb // 2),
         ).positions
         found = np.pad(found, ((0, 0), (0, depth - found.shape[1])), constant_values=-1)
-        yield rows, np.where(found < 0, -1, trial.index[found])
+        yield rows, np.where(found < 0, -1, among[found])
 
 
 def hits_of(trial: Trial, rows: Rows, found: Rows) -> Flags:

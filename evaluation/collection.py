@@ -29,13 +29,20 @@ class Image:
     id: of the point, or the manifest's file name. findings: sorted, each once. patient: `patient:` and a pseudonym, or
     the manifest's data set and word; where none is known `study:` and the study's, else `instance:` and the file's,
     else `image:` and the image's own, so that nobody is matched with himself and no study with a patient of its number.
-    facts: dataset, split, modality, region, view, sex, manufacturer, as far as known.
+    facts: dataset, split, modality, region, view, sex, manufacturer, as far as known. study: its pseudonym, or the
+    manifest's data set and word; None where none is known.
     """
 
     id: str
     patient: str
     findings: tuple[str, ...]
     facts: Mapping[str, str] = field(default_factory=dict)
+    study: str | None = None
+
+    @property
+    def patient_known(self) -> bool:
+        """Whether `patient` is a patient, and not the study or the image in its place."""
+        return self.patient.startswith("patient:")
 
     @property
     def paths(self) -> tuple[str, ...]:
@@ -132,7 +139,8 @@ def _image(name: str, facts: Facts) -> Image:
     stated = [(one, getattr(labels if one in _LABELS else facts, one) or facts.extra.get(one)) for one in FACTS]
     kind = next((kind for kind in _PEOPLE if getattr(facts, kind)), None)
     patient = f"{kind}:{getattr(facts, kind)}" if kind else f"image:{name}"
-    return Image(name, patient, tuple(sorted(set(labels.pathology))), {one: str(said) for one, said in stated if said})
+    known = {one: str(said) for one, said in stated if said}
+    return Image(name, patient, tuple(sorted(set(labels.pathology))), known, facts.study)
 
 
 def _read_array(file: Path) -> Vectors:

@@ -8,6 +8,7 @@ import numpy as np
 from evaluation.checks import Values
 from evaluation.intervals import Difference, corrected, difference_of
 from evaluation.stored import Run
+from radsearch.cells import printable
 from radsearch.commands import table
 from radsearch.errors import NothingToSearchError, SettingsError
 
@@ -83,7 +84,7 @@ def headlines(comparison: Comparison) -> list[str]:
         lines.append("  THEY SEARCHED OTHER IMAGES, or other classes: the difference is not of the models alone")
     if comparison.only:
         lines.append(f"  {comparison.only:,} queries are in one of the two runs only and were left out")
-    return lines
+    return [printable(line) for line in lines]
 
 
 def class_rows(comparison: Comparison) -> list[tuple[str, ...]]:

@@ -71,7 +71,7 @@ class Asked:
         """Files of a run that are folders. Adds the folders that it makes to `made`, the inmost first."""
         try:
             made += [path for path in (self.folder, *self.folder.parents) if not path.exists()]
-            self.folder.mkdir(parents=True, exist_ok=True)
+            self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)  # it may name files, and show pictures
             with tempfile.TemporaryFile(dir=self.folder):
                 pass
             return [name for name in (METRICS, QUERIES, SUMMARY, REPORT) if (self.folder / name).is_dir()]

@@ -17,6 +17,7 @@ from evaluation.stored import KNOWN, METRICS, QUERIES, SUMMARY
 from evaluation.summary import Summary
 from evaluation.telling import summary_lines
 from radsearch import __version__
+from radsearch.cells import as_cell
 from radsearch.errors import SettingsError
 
 _DIGITS = 6
@@ -91,7 +92,7 @@ def write_run(
     """
     told = metrics_of(collection, trial, figures, around or Surroundings())
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         _write_queries(folder / QUERIES, collection, trial, figures)
         (folder / SUMMARY).write_text("\n".join(summary_lines(told)) + "\n", encoding="utf-8")
         _write_metrics(folder, told)
@@ -140,10 +141,10 @@ def _write_queries(file: Path, collection: Collection, trial: Trial, figures: Fi
             near = [other for other in figures.positions[place].tolist() if other >= 0]
             writer.writerow(
                 [
-                    image.id,
+                    as_cell(image.id),
                     groups.setdefault(image.patient, len(groups)),  # a manifest's patients have names of their own
                     json.dumps(sorted(trial.labels["label"][row])),
-                    *(image.facts.get(name, "") for name in ("modality", "region", "dataset")),
+                    *(as_cell(image.facts.get(name, "")) for name in ("modality", "region", "dataset")),
                     json.dumps([collection.images[other].id for other in near]),
                     json.dumps([sorted(trial.labels["label"][other]) for other in near[:_SHOWN]]),
                     *(f"{of_query[place]:.9g}" for of_query in figures.values.values()),

@@ -1,6 +1,7 @@
 """A run as it lies on the disk, read back: its files, and whether they are all there and hold what they should."""
 
 import csv
+import io
 import json
 from array import array
 from collections.abc import Mapping, Sequence
@@ -11,7 +12,9 @@ from typing import Any
 import numpy as np
 
 from evaluation.contract import check_metrics
+from radsearch.cells import from_cell
 from radsearch.errors import SettingsError
+from radsearch.plain_files import open_plain, read_plain
 
 METRICS, QUERIES, SUMMARY, REPORT = "metrics.json", "queries.csv", "summary.txt", "report.html"
 # Columns of the queries; the others are metrics.
@@ -46,7 +49,7 @@ def read_run(folder: Path) -> Run:
         SettingsError: there is none, or it is damaged.
     """
     try:
-        told = json.loads((folder / METRICS).read_text(encoding="utf-8"), parse_constant=_no_number)
+        told = json.loads(read_plain(folder / METRICS).decode(), parse_constant=_no_number)
         json.dumps(told, ensure_ascii=False).encode()  # half a character can be neither printed nor drawn
         check_metrics(told, _NEEDED)
         columns = _read_queries(folder / QUERIES, list(told["micro"]), told["queries"])
@@ -77,7 +80,7 @@ def _read_queries(file: Path, metrics: Sequence[str], queries: int) -> _Columns:
     csv.field_size_limit(_LARGEST_FIELD)
     columns = _Columns({name: array("d") for name in metrics})
     words: dict[Any, Any] = {}
-    with file.open(encoding="utf-8", newline="") as stream:
+    with io.TextIOWrapper(open_plain(file), encoding="utf-8", newline="") as stream:
         for row in csv.DictReader(stream):
             if set(row) != {*KNOWN, *metrics} or None in row.values():
                 raise ValueError("another number of cells")
@@ -87,7 +90,8 @@ def _read_queries(file: Path, metrics: Sequence[str], queries: int) -> _Columns:
             found = tuple(_words(one, words) for one in json.loads(row["nearest_classes"]))
             if not several[0] or not all(found) or len(found) > len(several[1]):
                 raise ValueError("a query or a neighbour without a class, or classes of no neighbour")
-            columns.ids.append(words.setdefault(row["id"], row["id"]))
+            point = from_cell(row["id"])
+            columns.ids.append(words.setdefault(point, point))
             columns.groups.append(words.setdefault(row["group"], row["group"]))
             columns.classes.append(several[0])
             columns.nearest.append(several[1])

@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
+from radsearch.cells import printable
+
 _LISTED = "listed"  # the images that a study names
 
 
@@ -33,7 +35,7 @@ def summary_lines(told: Mapping[str, Any]) -> list[str]:
         lines.append(f"{told['shared_patients']:,} patients have images among the queries and in the index")
     lines += [f"left out: {number:,} images: {reason}" for reason, number in told["dropped"].items()]
     lines += [f"  {name}: {number:,} without an image to be found" for name, number in told["lost_classes"].items()]
-    return lines
+    return [printable(line) for line in lines]
 
 
 def unknown_training(told: Mapping[str, Any]) -> str | None:

@@ -54,7 +54,7 @@ def load_schedules(file: Path) -> Schedules:
         stated = tomllib.loads(file.read_text(encoding="utf-8"))
     except OSError as error:
         raise SettingsError(f"the schedules {file} cannot be read ({error.strerror})") from error
-    except ValueError as error:  # no TOML, or no UTF-8
+    except (ValueError, RecursionError) as error:  # no TOML, no UTF-8, or nested too deep
         raise SettingsError(f"the schedules {file} are no TOML: {error}") from error
     server = _text(stated, "server", file, None)
     unknown = sorted(set(stated) - set(FLOWS) - {"server"})

@@ -193,7 +193,7 @@ def read_refused(path: Path) -> frozenset[str]:
         return frozenset(entry["file"] for entry in stored["files"] if entry["outcome"] == "refused")
     except OSError as error:
         raise SettingsError(f"the report {path} cannot be read ({error.strerror})") from error
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise SettingsError(f"{path} is no report of an ingest") from error
 
 

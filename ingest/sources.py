@@ -103,19 +103,23 @@ class Archive:
 
 def _walk(folder: Path) -> Iterator[Path]:
     """All files below a folder in a fixed order; links to folders and unreadable folders are shown but not entered."""
+    waiting = [(folder, True)]  # a list of ours: folders may lie in each other deeper than functions may
+    while waiting:
+        path, is_folder = waiting.pop()
+        entries = _entries(path) if is_folder else None
+        if entries is None:
+            yield path  # a file, or accounted for as a folder that cannot be read
+        elif not any(entry.name == "radsearch.json" for entry in entries):  # an index of ours
+            waiting += ((Path(entry.path), entry.is_dir(follow_symlinks=False)) for entry in reversed(entries))
+
+
+def _entries(folder: Path) -> "list[os.DirEntry[str]] | None":
+    """By name; None where it cannot be read."""
     try:
         with os.scandir(folder) as entries:
-            ordered = sorted(entries, key=lambda entry: entry.name)
+            return sorted(entries, key=lambda entry: entry.name)
     except OSError:
-        yield folder  # accounted for as a folder that cannot be read
-        return
-    if any(entry.name == "radsearch.json" for entry in ordered):
-        return  # an index of ours
-    for entry in ordered:
-        if entry.is_dir(follow_symlinks=False):
-            yield from _walk(Path(entry.path))
-        else:
-            yield Path(entry.path)
+        return None
 
 
 def _unusable(path: Path, root: Path) -> tuple[str | None, bool]:

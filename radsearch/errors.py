@@ -4,6 +4,8 @@ import difflib
 import sys
 from collections.abc import Callable, Iterable
 
+from radsearch.cells import printable
+
 # Why a file is refused that reached a limit of its worker process; each names the setting that moves the limit.
 TOO_LONG = "took longer than RADSEARCH_FILE_SECONDS allow"
 TOO_MUCH_MEMORY = "needs more memory than RADSEARCH_FILE_MEMORY_MB allow"
@@ -140,7 +142,7 @@ def exit_code(command: Callable[[], int]) -> int:
     try:
         return command()
     except RadSearchError as error:
-        sys.stderr.write(f"radsearch: {error}\n")
+        sys.stderr.write(f"radsearch: {printable(str(error))}\n")
         return 2
     except KeyboardInterrupt:
         sys.stderr.write("radsearch: stopped\n")

@@ -14,6 +14,7 @@ from pathlib import Path
 from PIL import Image
 
 from radsearch.errors import DiskFullError, RadSearchError
+from radsearch.plain_files import open_plain
 from radsearch.settings import Settings
 from radsearch.study import Picture
 
@@ -22,6 +23,7 @@ LONGEST_SIDE = 192  # pixels
 SETTLED_SECONDS = 86400.0  # a younger file may be of an ingest that has not written its point yet
 
 _QUALITY, _METHOD = 80, 2  # of WebP: 3 kB and 1.7 ms a picture of 256 x 256; method 4: 2.9 kB, 3.7 ms
+_LARGEST_BYTES = 1 << 20  # more than 192 x 192 pixels take in any form
 _REDUCING_GAP = 2.0  # large pictures are first averaged down to twice the size
 _NAME = re.compile(r"[0-9a-f]{64}")
 _FILE = re.compile(r"[0-9a-f]{64}\.webp|\.half-[0-9a-f]{32}")
@@ -75,10 +77,12 @@ class Thumbnails:
 
     def read(self, name: str) -> bytes | None:
         """The thumbnail of that name; None where there is none, or a damaged one."""
+        name = str(name)  # of a foreign index's payload it may be anything
         if not _NAME.fullmatch(name):
             return None
         try:
-            thumbnail = self._file(name).read_bytes()
+            with open_plain(self._file(name)) as stream:
+                thumbnail = stream.read(_LARGEST_BYTES + 1)
         except OSError:
             return None
         return thumbnail if hashlib.sha256(thumbnail).hexdigest() == name else None
@@ -90,7 +94,7 @@ class Thumbnails:
             RadSearchError: as `write`.
         """
         for name in names:
-            if _NAME.fullmatch(name) and not self._file(name).is_file():
+            if _NAME.fullmatch(str(name)) and not self._file(name).is_file():
                 thumbnail = source.read(name)
                 if thumbnail is not None:
                     self.write(thumbnail)

@@ -70,6 +70,15 @@ def test_processes_that_write_at_once_lose_and_mix_nothing(file: Path) -> None:
         assert sorted(int(one["hits"][0]) for one in told if one["who"] == who) == list(range(100))
 
 
+def test_a_line_that_was_cut_off_does_not_take_the_next_one_with_it(file: Path) -> None:
+    Audit(file, "anna").note("open", ids=["one"])
+    with file.open("ab") as stream:
+        stream.write(b'{"when": "2026')
+    Audit(file, "bert").note("reveal", ids=["two"])
+    first, _, last = file.read_text().splitlines()
+    assert (json.loads(first)["who"], json.loads(last)["who"]) == ("anna", "bert")
+
+
 @pytest.mark.parametrize("what", ["folder", "link", "pipe"])
 def test_what_is_no_file_is_refused(file: Path, what: str) -> None:
     file.parent.mkdir()

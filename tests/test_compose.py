@@ -31,7 +31,7 @@ from radsearch.settings import QUIET, VARIABLES, load_settings
 Compose = dict[str, Any]
 
 ROOT = Path(__file__).parent.parent
-REFERENCE = re.compile(r"(?<!\$)\$\{(\w+)(?::([-?])([^}]*))?\}")  # ${NAME}, ${NAME:-default}, ${NAME:?why}
+REFERENCE = re.compile(r"(?<!\$)\$\{(\w+)(?::([-?+])([^}]*))?\}")  # also :-default, :?why, :+instead
 SECRETS = {
     "POSTGRES_PASSWORD",
     "PREFECT_API_AUTH_STRING",
@@ -72,7 +72,10 @@ def interpolate(text: str, variables: Mapping[str, str]) -> str:
 
     def value(found: re.Match[str]) -> str:
         name, operator, operand = found.groups()
-        return variables.get(name) or (operand if operator == "-" else "")
+        stated = variables.get(name, "")
+        if operator == "+":
+            return operand if stated else ""
+        return stated or (operand if operator == "-" else "")
 
     return REFERENCE.sub(value, text).replace("$$", "$")
 
@@ -503,7 +506,7 @@ def test_the_certificate_is_good_for_every_node(certificates: Path) -> None:
     nodes = [name for name, _ in services(compose_file()) if name.startswith("qdrant")]
     for name in ["localhost", *nodes]:
         words = ["-verify_hostname", name, "-CAfile", str(certificates / "ca.pem"), str(certificates / "cert.pem")]
-        subprocess.run(["openssl", "verify", "-purpose", "sslserver", *words], check=True, capture_output=True)  # noqa: S607
+        subprocess.run(["openssl", "verify", "-purpose", "sslserver", *words], check=True, capture_output=True)  # noqa: S607 -- the system's openssl
 
 
 def test_a_room_trusts_the_certificate(server: Any, certificates: Path) -> None:
@@ -525,3 +528,14 @@ def test_the_health_check_sees_whether_a_node_is_ready(
         "/certificates", str(certificates)
     )
     assert (subprocess.run(["/bin/sh", "-c", test], check=False).returncode == 0) is healthy
+
+
+@pytest.mark.parametrize("file", ["", "/srv/access.toml"])
+def test_an_access_file_that_is_named_is_asked(file: str) -> None:
+    """Else whoever logs in would see everything, with the file at hand."""
+    page = compose_file()["services"]["page"]
+    variables = {**filled_in(), "ACCESS_FILE": file}
+    (mounted,) = (one for one in page["volumes"] if isinstance(one, dict) and "ACCESS" in one["source"])
+    asked = environment_of(page, variables)["RADSEARCH_ACCESS"]
+    assert asked == (mounted["target"] if file else "")
+    assert interpolate(mounted["source"], variables) == (file or "/dev/null")

@@ -200,7 +200,10 @@ def test_what_cannot_be_measured_is_said_and_the_others_are(indexes: tuple[str, 
         f"there is no index in {nowhere}; make one with: python -m ingest ARCHIVE --index {nowhere}",
         "an index's address holds no password here: set RADSEARCH_QDRANT_API_KEY",
         "unknown protocol 'denner2042' (did you mean 'denner2024'?); known are: denner2024, leave-patient-out",
-        "unknown study 'knnn' (did you mean 'knn'?); known are: confounds, dimension, index-size, knn, linear, space",
+        (
+            "unknown study 'knnn' (did you mean 'knn'?); known are: confounds, dimension, index-size, knn, linear, "
+            "relink, space"
+        ),
         "memory_mb is 1 or more",
     ]
     assert {state for state, _ in states[4:]} == {"FAILED"}

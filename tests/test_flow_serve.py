@@ -5,103 +5,27 @@ import hashlib
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import httpx
 import numpy as np
 import pytest
+from prefect_server import CHECKOUT, Server, running, serving, wait
 
 from radsearch.index import open_index
 from radsearch.settings import Settings
 
-CHECKOUT = Path(__file__).resolve().parents[1]
 FILES = 1100  # in two parts of three chunks each
 pytestmark = pytest.mark.slow
 
 
-@dataclass(frozen=True)
-class Server:
-    """A Prefect server and its API."""
-
-    url: str
-    home: Path
-
-    @property
-    def environment(self) -> dict[str, str]:
-        ours = {"PREFECT_HOME": str(self.home), "PREFECT_API_URL": self.url, "RADSEARCH_DEVICE": "cpu"}
-        return {**os.environ, **ours, "PREFECT_RUNNER_POLL_FREQUENCY": "2", "PREFECT_WORKER_QUERY_SECONDS": "2"}
-
-    def ask(self, path: str, asked: dict[str, Any] | None = None) -> Any:
-        return httpx.post(f"{self.url}/{path}", json=asked or {}, timeout=30).raise_for_status().json()
-
-    def get(self, path: str) -> Any:
-        return httpx.get(f"{self.url}/{path}", timeout=30).raise_for_status().json()
-
-    def runs(self, flow: str) -> list[dict[str, Any]]:
-        return list(self.ask("flow_runs/filter", {"flows": {"name": {"any_": [flow]}}, "sort": "START_TIME_ASC"}))
-
-    def artifacts(self, run: str) -> dict[str, Any]:
-        found = self.ask("artifacts/filter", {"artifacts": {"flow_run_id": {"any_": [run]}}})
-        return {one["key"]: one["data"] for one in found}
-
-
-def free_port() -> int:
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        return int(taken.getsockname()[1])
-
-
-@contextlib.contextmanager
-def running(command: Sequence[str], environment: dict[str, str], log: Path) -> Iterator["subprocess.Popen[bytes]"]:
-    with log.open("ab") as stream:
-        process = subprocess.Popen(
-            [sys.executable, "-m", *command],
-            cwd=CHECKOUT, env=environment, stdout=stream, stderr=subprocess.STDOUT, start_new_session=True,
-        )  # fmt: skip
-        try:
-            yield process
-        finally:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGTERM)
-            try:
-                process.wait(20)
-            except subprocess.TimeoutExpired:
-                os.killpg(process.pid, signal.SIGKILL)
-                process.wait()
-
-
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    home = tmp_path_factory.mktemp("prefect")
-    port = free_port()
-    made = Server(f"http://127.0.0.1:{port}/api", home)
-    environment = {**os.environ, "PREFECT_HOME": str(home)}
-    with running(["prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)], environment, home / "log"):
-        wait(lambda: answers(made), 120, home / "log")
+    with serving(tmp_path_factory.mktemp("prefect")) as made:
         yield made
-
-
-def answers(server: Server) -> bool:
-    try:
-        return httpx.get(f"{server.url}/health", timeout=5).is_success
-    except httpx.HTTPError:
-        return False
-
-
-def wait(until: Callable[[], Any], seconds: float, log: Path) -> Any:
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        if found := until():
-            return found
-        time.sleep(0.5)
-    raise AssertionError(f"not within {seconds:g} s; the log ends: {log.read_text(errors='replace')[-3000:]}")
 
 
 def ended(runs: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -1,5 +1,6 @@
 """The house: what README.md says is so, and the import rules bite."""
 
+import ast
 import re
 import shutil
 import subprocess
@@ -25,6 +26,36 @@ def test_no_file_of_the_page_bears_a_name_that_it_would_hide_from_others() -> No
     rooms = {path.name for path in ROOT.iterdir() if path.is_dir()}
     installed = set(packages_distributions())
     assert files & (rooms | installed | sys.stdlib_module_names) <= {"__init__", "__main__"}
+
+
+def test_no_finding_of_security_is_silenced_without_a_reason() -> None:
+    """Of ruff's rules S and of bandit's, which are told in a comment of either's own."""
+    silent = re.compile(r"# noqa: [A-Z0-9, ]*\bS\d{3}(?![^#]* -- )|# nosec(?! B\d)|^[^#]*# nosec[B\d ]*$")
+    found = [
+        f"{path.relative_to(ROOT)}:{number}"
+        for path in sorted(ROOT.glob("[!.]*/**/*.py"))
+        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1)
+        if path != Path(__file__) and silent.search(line)
+    ]
+    assert found == []
+
+
+def test_what_of_the_page_runs_alone_asks_first_who_is_there() -> None:
+    """A fragment and a dialog run without the top of the page, where the door is."""
+    alone, unasked = 0, set()
+    for file in (ROOT / "ui").rglob("*.py"):
+        text = file.read_text(encoding="utf-8")
+        named = re.findall(r"@st\.(?:fragment|dialog)\b.*\ndef (\w+)", text) + re.findall(
+            r"(?<!@)st\.fragment\((\w+)", text
+        )
+        assert len(named) == len(re.findall(r"st\.(?:fragment|dialog)\b", text)), f"{file}: another way to write it"
+        for function in ast.walk(ast.parse(text)):
+            if isinstance(function, ast.FunctionDef) and function.name in named:
+                alone += 1
+                body = function.body[1:] if ast.get_docstring(function) else function.body
+                unasked |= set() if ast.unparse(body[0]) == "stay()" else {function.name}
+    assert alone >= 4
+    assert unasked == {"_try_again"}  # shows nothing, and has all of the page run
 
 
 @pytest.mark.slow

@@ -1,6 +1,7 @@
 """Worker processes: a file that crashes, hangs or eats memory costs itself and nothing else."""
 
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -66,6 +67,10 @@ def take_frames(_order: str, frames: int) -> int:
 
 def process_of(_order: str, _item: str) -> int:
     return os.getpid()
+
+
+def dump_limit_of(_order: str, _item: str) -> int:
+    return resource.getrlimit(resource.RLIMIT_CORE)[0]
 
 
 @pytest.fixture
@@ -146,6 +151,19 @@ def test_what_a_decoder_prints_is_heard_by_nobody(pool: IsolatedPool[str], capfd
 
 
 @pytest.mark.slow
+def test_neither_a_worker_nor_its_caller_leaves_a_dump_of_its_memory() -> None:
+    before, hard = resource.getrlimit(resource.RLIMIT_CORE)
+    resource.setrlimit(resource.RLIMIT_CORE, (hard, hard))
+    pool = IsolatedPool("order", 1, Limits(seconds=20.0, memory_mb=2048))
+    try:
+        assert resource.getrlimit(resource.RLIMIT_CORE)[0] == 0
+        assert pool.begin(dump_limit_of, ["a"]).results() == [0]
+    finally:
+        pool.close()
+        resource.setrlimit(resource.RLIMIT_CORE, (before, hard))
+
+
+@pytest.mark.slow
 def test_a_closed_pool_leaves_no_process_and_no_caller_waiting(pool: IsolatedPool[str]) -> None:
     (process,) = pool.begin(process_of, ["a"]).results()
     waiting = pool.begin(suffer, ["hang"])
@@ -211,9 +229,9 @@ def test_a_worker_that_cannot_start_is_an_error_and_no_files_fault(monkeypatch: 
 
 
 @pytest.mark.slow
-def test_an_answer_that_cannot_be_unpacked_disturbs_no_later_one(pool: IsolatedPool[str]) -> None:
-    with pytest.raises(RuntimeError, match="here only"):
-        pool.begin(give, ["a", "trap", "b", "c"]).results()
+def test_a_worker_that_a_file_has_taken_over_runs_no_code_here(pool: IsolatedPool[str]) -> None:
+    given = pool.begin(give, ["a", "trap", "b", "c"]).results()
+    assert given == ["a", Refusal(isolation.NO_ANSWER), "b", "c"]
     assert pool.begin(give, ["d", "e"]).results() == ["d", "e"]
 
 

@@ -6,6 +6,7 @@ import json
 import time
 import zipfile
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,11 @@ import pytest
 import streamlit as st
 from gallery_driver import ask, cards, hits
 from PIL import Image
+from streamlit.runtime.scriptrunner import get_script_run_ctx
 from streamlit.testing.v1 import AppTest
+from streamlit.testing.v1.local_script_runner import LocalScriptRunner
 
+from radsearch.errors import NotAllowedError
 from radsearch.index import IndexedImage, open_index
 from radsearch.maps import make_map, maps_of
 from radsearch.privacy import Pseudonymizer
@@ -23,7 +27,9 @@ from radsearch.settings import Settings
 from radsearch.study import Fingerprint
 from radsearch.thumbnails import FOLDER, Thumbnails, thumbnail_of
 from ui import holdings
+from ui.jobs import Jobs
 from ui.saved import Collections
+from ui.visitor import account_of
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("filled")]  # whole pages, each on an index of its own
 
@@ -245,7 +251,7 @@ def test_a_bookmark_of_the_other_sides_image_shows_and_exports_nothing_of_it(
     ask(page, "add", ids["ours"][0])
     page.session_state["asked"] = ("add", theirs, None)  # as a forged message from a browser
     page.run()
-    saved = Collections(filled.settings_folder, owner=user["sub"]).read("Collection 1")
+    saved = Collections(filled.settings_folder, owner=account_of(user)).read("Collection 1")
     assert saved is not None
     assert set(saved.notes) == {ids["ours"][0], theirs}
     downloads: list[Callable[[], str | bytes]] = []
@@ -304,9 +310,12 @@ WITHOUT: dict[str, Callable[[], dict[str, Any]]] = {
     "since a word": lambda: claims("all-of-it", iat="2026"),
     "since True": lambda: claims("all-of-it", iat=True),
     "since no number": lambda: claims("all-of-it", iat=float("nan")),
+    "since a number that is no float": lambda: claims("all-of-it", iat=10**400),
+    "of a name that is no text": lambda: claims("all-of-it", sub="\udcff"),
     "since nothing": lambda: claims("all-of-it", iat=None),
     "of an empty name": lambda: claims("all-of-it", sub=""),
     "of no name": lambda: claims("all-of-it", sub=None),
+    "of a number": lambda: claims("all-of-it", sub=7),
 }
 
 
@@ -335,8 +344,8 @@ def test_who_is_in_no_group_sees_nothing(crossed: Callable[..., list[str]], grou
     ("content", "words"),
     [
         ("[groups", "no TOML"),
-        ("[groups]\nour-group = 3", "groups.our-group"),
-        ("[groups]\nour-group = ['']", "groups.our-group"),
+        ("[groups]\nour-group = 3", "has no usable groups"),
+        ("[groups]\nour-group = ['']", "has no usable groups"),
         ("hours = -1", "hours"),
         ("grups = 1", "grups"),
         ("\udcff", "cannot be read"),
@@ -396,11 +405,12 @@ def test_the_audit_says_who_searched_opened_and_browsed_which_images_and_no_word
     ask(page, "open", hits(page)[0])
     page.run().switch_page("views/browse.py").run()
     told = _audited(tmp_path)
-    assert [one["action"] for one in told] == ["login", "search", "open", "browse"]
+    assert [one["action"] for one in told] == ["login", "browse", "search", "open", "browse", "browse"]
     assert {one["who"] for one in told} == {user["sub"]}
-    assert told[1]["query"] == {"ids": [first]}
-    assert told[1]["filters"] == {"region": ["ours-region"]}
-    assert set(told[1]["hits"]) <= set(ids["ours"])
+    assert told[1]["ids"] == [first]
+    assert told[2]["query"] == {"ids": [first]}
+    assert told[2]["filters"] == {"region": ["ours-region"]}
+    assert set(told[2]["hits"]) <= set(ids["ours"])
     assert (tmp_path / "audit.jsonl").stat().st_mode & 0o777 == 0o600
 
 
@@ -417,3 +427,119 @@ def test_what_cannot_be_audited_is_not_shown(
 def test_pictures_of_both_sides_differ(pictures: dict[str, bytes]) -> None:
     assert pictures["ours"] != pictures["theirs"]
     assert Image.open(io.BytesIO(pictures["ours"])).size == (8, 8)
+
+
+def test_no_picture_is_sent_that_the_audit_does_not_name(ids: dict[str, list[str]], tmp_path: Path) -> None:
+    first, user = ids["ours"][0], claims("our-group")
+    refused = session(user, id=first, region="nowhere").run()  # the query is shown, the search finds a misspelt word
+    shown = {card["id"].removeprefix("ids/") for card in cards(refused)}
+    shown |= {card["id"] for card in cards(session(user).run())}  # the invitation
+    page = session(user).run().switch_page("views/study.py")
+    page.query_params["image"] = first
+    shown |= {card["id"] for card in cards(page.run())}
+    assert shown == set(ids["ours"])
+    assert _named(tmp_path) == shown
+    ask(session(user).run(), "add", ids["ours"][1])
+    (tmp_path / "audit.jsonl").unlink()
+    assert cards(session(user).run().switch_page("views/collections.py").run())[0]["id"] in _named(tmp_path)
+
+
+def _named(folder: Path) -> set[str]:
+    return {point for one in _audited(folder) for point in one.get("ids", ())}
+
+
+NOBODY = "[groups]\nother-group = '*'\n"
+
+
+def _later(page: AppTest, folder: Path, how: str) -> None:
+    """The visitor's groups lose everything, or his login's hours are over."""
+    if how == "revoked":
+        (folder / "access.toml").write_text(NOBODY)
+    else:
+        page.user["iat"] = int(time.time()) - 13 * HOUR
+
+
+def _run_fragments(page: AppTest, monkeypatch: pytest.MonkeyPatch) -> AppTest:
+    """As a browser asks for it, where the rest of the page is not run."""
+    ids = list(page._fragment_storage._fragments)
+    assert ids
+
+    def ask_for(runner: LocalScriptRunner, data: Any) -> bool:
+        runner._requests._rerun_data = replace(data, fragment_id_queue=ids)
+        return True
+
+    with monkeypatch.context() as patch:
+        patch.setattr(LocalScriptRunner, "request_rerun", ask_for)
+        return page.run()
+
+
+@pytest.mark.parametrize("how", ["revoked", "expired"])
+def test_a_part_of_the_page_that_runs_alone_is_behind_the_door_too(
+    crossed: Callable[..., list[str]],
+    ids: dict[str, list[str]],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    how: str,
+) -> None:
+    page = session(claims("our-group")).run().switch_page("views/study.py")
+    page.query_params["image"] = ids["ours"][0]
+    page.run()
+    assert crossed(sent(_run_fragments(page, monkeypatch)), side="ours")
+    _later(page, tmp_path, how)
+    assert crossed(sent(_run_fragments(page, monkeypatch)), side="ours") == []
+    assert [one.key for one in page.button] == ["log-out" if how == "revoked" else "log-in"]
+
+
+@pytest.mark.parametrize("how", ["revoked", "expired"])
+def test_a_click_of_who_may_not_any_more_starts_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    started: list[object] = []
+    monkeypatch.setattr(Jobs, "start", lambda *told: started.append(told))
+    monkeypatch.setenv("RADSEARCH_ARCHIVE", str(tmp_path))
+    page = session(claims("all-of-it")).run().switch_page("views/archive.py").run()
+    _later(page, tmp_path, how)
+    page.button(key="start-ingest").click().run()
+    assert started == []
+    again = session(claims("other-group" if how == "revoked" else "all-of-it")).run()
+    again.switch_page("views/archive.py").run().button(key="start-ingest").click().run()
+    assert len(started) == 1
+
+
+@pytest.mark.parametrize("how", ["revoked", "expired", "logged out"])
+def test_a_download_is_made_for_who_may_have_it_still(
+    ids: dict[str, list[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    """It is made when it is asked for, outside of a run of the page."""
+    page = session(claims("our-group")).run()
+    ask(page, "add", ids["ours"][0])
+    downloads: list[tuple[Callable[[], str | bytes], Any]] = []
+
+    def offer(_label: str, make: Callable[[], str | bytes], *_rest: object, **_named: object) -> None:
+        context = get_script_run_ctx()
+        assert context is not None
+        downloads.append((make, context.user_info))
+
+    monkeypatch.setattr(st, "download_button", offer)
+    page.switch_page("views/collections.py").run()
+    take, user = downloads[-3]
+    assert ids["ours"][0] in str(take())
+    if how == "revoked":
+        _later(page, tmp_path, how)
+    elif how == "expired":
+        user["iat"] = int(time.time()) - 13 * HOUR
+    else:
+        user.clear()  # as Streamlit does
+    with pytest.raises(NotAllowedError):
+        take()
+
+
+def test_who_bears_anothers_name_has_not_his_collections(ids: dict[str, list[str]], tmp_path: Path) -> None:
+    (tmp_path / "access.toml").write_text(f'name_claim = "name"\n{ACCESS}')
+    one = session(claims("our-group", sub="1", iss="https://a", name="Anna")).run()
+    ask(one, "add", ids["ours"][0])
+    for sub, issuer in (("2", "https://a"), ("1", "https://b")):
+        other = session(claims("our-group", sub=sub, iss=issuer, name="Anna")).run()
+        assert other.switch_page("views/collections.py").run().info[0].value.startswith("There is no collection yet")
+    renamed = session(claims("our-group", sub="1", iss="https://a", name="Anna B")).run()
+    assert len(cards(renamed.switch_page("views/collections.py").run())) == 1

@@ -217,7 +217,7 @@ def test_no_path_of_the_machine_is_on_the_page_unless_the_settings_say_so(
 def test_an_ingest_takes_the_configured_folder_and_no_secret_as_argument(jobs: FakeJobs, tmp_path: Path) -> None:
     start_ingest(
         Settings(
-            index="https://doctor:secret@host", secret="secret", qdrant_api_key="secret",  # noqa: S106
+            index="https://doctor:secret@host", secret="secret", qdrant_api_key="secret",  # noqa: S106 -- opens nothing
             archive_folder=tmp_path / "archive", reports_folder=tmp_path / "reports",
             manifest=tmp_path / "labels.csv", dataset="--name",
         ),

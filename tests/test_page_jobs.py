@@ -63,7 +63,7 @@ def test_of_what_a_command_says_only_its_sentences_are_kept(capsys: pytest.Captu
 
 def test_paths_are_taken_out_of_a_sentence_unless_names_may_be_shown() -> None:
     words = f"the report /data/of us/{SECRET_NAME} cannot be written, nor '/tmp/x y' and ~/z (No space left)"
-    hidden = without_paths(words, [Path("/data/of us"), Path("/tmp/x y"), Path(), Path("/"), None])  # noqa: S108
+    hidden = without_paths(words, [Path("/data/of us"), Path("/tmp/x y"), Path(), Path("/"), None])  # noqa: S108 -- a word only
     assert hidden == "the report [a path] cannot be written, nor '[a path]' and [a path] (No space left)"
     assert may_show(words, Settings(show_file_names=1)) == words
     said = "There is no index in [a path]; make one with: python -m ingest ARCHIVE --index [a path]"
@@ -84,6 +84,16 @@ def test_paths_are_taken_out_of_a_sentence_unless_names_may_be_shown() -> None:
          "the server at https://host:6333/x has no collection 'y'"),
         ("no map can be written to my index/maps (Read-only)", "no map can be written to [a path] (Read-only)"),
         ("the runs in runs/Erika M are damaged; remove them", "the runs in [a path]; remove them"),
+        ("/a/Erika (1).dcm", "[a path]"),
+        ("/a/Erika (1)", "[a path]"),
+        ("/a/Erika (Mustermann)", "[a path]"),
+        ("/a/Mustermann, erika (2).dcm", "[a path]"),
+        ("/a/Mustermann; geb. 1950.dcm", "[a path]"),
+        ("no file can be read from /a/Erika (1) (Input/output error)",
+         "no file can be read from [a path] (Input/output error)"),
+        ("/a/Erika (1).sqlite cannot be used (OperationalError).", "[a path] cannot be used (OperationalError)."),
+        ("the folder of tiny, /a/Erika (1), holds no weights (a.pth), or not all of their parts",
+         "the folder of tiny, [a path], holds no weights (a.pth), or not all of their parts"),
         ("/x/Erika exists and is no index of ours; name a new folder",
          "[a path] exists and is no index of ours; name a new folder"),
     ],

@@ -33,7 +33,7 @@ from ui import asking, cards, exporting
 from ui.__main__ import hang_up
 from ui.cards import Shown, card_of, rest_of
 from ui.cards import table_of as facts_table
-from ui.escaping import as_cell, as_html, as_markdown
+from ui.escaping import as_html, as_markdown
 from ui.exporting import MANIFEST_COLUMNS, archive_of, manifest_of
 from ui.filters import options_of, overview_of, where_of, with_count
 from ui.lease import Lease
@@ -160,11 +160,6 @@ def test_markdown_is_quoted() -> None:
     assert as_markdown("a\n# b") == r"a \# b"
     assert "http:/" not in as_markdown("http://x.invalid")
     assert ":smile:" not in as_markdown(":smile:")
-
-
-def test_a_cell_is_no_formula() -> None:
-    assert as_cell("=1+1") == "'=1+1"
-    assert as_cell("Edema") == "Edema"
 
 
 def test_line_of_facts_leaves_out_what_is_unknown() -> None:

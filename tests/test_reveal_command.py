@@ -51,6 +51,14 @@ def test_a_file_is_revealed_and_the_audit_beside_the_catalogue_has_it(reveal: Ru
     assert "/archive" not in json.dumps(told)
 
 
+def test_a_name_gives_a_terminal_no_orders(reveal: Run, tmp_path: Path) -> None:
+    name = f"/archive/\x1b]0;owned\x07\n{LOST}\t/x\u202e\udcffü.dcm"
+    Catalogue(tmp_path / "catalogue.sqlite").record([(KNOWN, Path(name))])
+    out = reveal(KNOWN)[1]
+    assert out == f"{KNOWN}\t/archive/\\x1b]0;owned\\x07\\n{LOST}\\t/x\\u202e\\udcffü.dcm\t-\n"
+    assert json.loads(reveal(KNOWN, "--json")[1])["file"] == name
+
+
 def test_the_audit_of_the_settings_is_taken(reveal: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RADSEARCH_AUDIT", str(tmp_path / "audit.jsonl"))
     reveal(KNOWN, "--json")

@@ -60,9 +60,10 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
 
 
 def _check(address: str, published: str | None) -> int:
-    from ui.opening import require_safe
+    from ui.opening import keep_login, require_safe
 
     require_safe(address, published=published)
+    keep_login()
     return 0
 
 

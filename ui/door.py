@@ -12,7 +12,7 @@ from ui.visitor import Visitor, audit, visitor
 def let_in() -> Visitor:
     """The visitor; whoever may not see anything sees why, and this run of the page ends."""
     try:
-        require_safe(st.get_option("server.address"))
+        require_safe(st.get_option("server.address"), host=st.context.headers.get("Host"))
         known = visitor()
         if known is None:
             _ask_to_log_in()
@@ -24,6 +24,16 @@ def let_in() -> Visitor:
     if known is None or known.datasets == ():
         st.stop()
     return known
+
+
+def stay() -> None:
+    """Call it first in a fragment, which runs without the page's top: all of it is run where the visitor is another."""
+    try:
+        known = visitor()
+    except RadSearchError:
+        known = None  # the door says why
+    if known is None or known != st.session_state.get("visitor"):
+        st.rerun()
 
 
 def log_out() -> None:
@@ -38,7 +48,7 @@ def _greet(known: Visitor) -> None:
     if last != known:
         if last is not None:
             st.session_state.clear()
-        if known.has_account:
+        if known.account is not None:
             audit(load_settings()).note("denied" if known.datasets == () else "login")
         st.session_state["visitor"] = known
     if known.datasets == ():

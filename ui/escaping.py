@@ -33,8 +33,3 @@ def as_markdown(text: str) -> str:
     # A backslash is not enough for what is looked for in the finished text: addresses, :emoji: and arrows.
     quoted = re.sub(r"(?i)\bwww", f"ww{_JOINER}w", quoted)
     return quoted.replace("\\:", f"\\:{_JOINER}").replace("\\@", f"\\@{_JOINER}").replace("\\>", f"{_JOINER}\\>")
-
-
-def as_cell(text: str) -> str:
-    """For a CSV that a spreadsheet opens, where a cell that begins with one of these would be a formula (OWASP)."""
-    return f"'{text}" if text[:1] in ("=", "+", "-", "@", "\t", "\r") else text

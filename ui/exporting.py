@@ -6,8 +6,8 @@ import zipfile
 from collections.abc import Callable, Mapping, Sequence
 
 from radsearch.audit import Audit
+from radsearch.cells import as_cell
 from ui.cards import Shown
-from ui.escaping import as_cell
 from ui.pictures import picture_of
 
 # README.md has the manifest; `ingest --manifest` takes it together with the pictures of `archive_of`.
@@ -18,10 +18,21 @@ _PLAIN = ("patient", "study", "series", "dataset", "split", "view", "sex", "age"
 _SUFFIXES = {b"\x89PNG": "png", b"\xff\xd8\xff": "jpg"}
 
 
-def noted(make: Callable[[], str | bytes], audit: Audit, *, what: str, ids: Sequence[str]) -> Callable[[], str | bytes]:
-    """The same, with a line in the audit before anything is made; it may be called outside of a run of the page."""
+def noted(
+    make: Callable[[], str | bytes], audit: Audit, require: Callable[[], None], *, what: str, ids: Sequence[str]
+) -> Callable[[], str | bytes]:
+    """The same, with a line in the audit before anything is made; it may be called outside of a run of the page.
+
+    Args:
+        make: gives the file.
+        audit: of who takes it.
+        require: raises where he may not any more.
+        what: he takes.
+        ids: of the images that are in it.
+    """
 
     def take() -> str | bytes:
+        require()
         audit.note("export", what=what, ids=ids)
         return make()
 
@@ -48,17 +59,17 @@ def table_of(images: Sequence[Shown], notes: Mapping[str, str]) -> str:
 def manifest_of(images: Sequence[Shown]) -> str:
     """CSV in the manifest's columns. The index holds no paths: `filepath` names the picture in `archive_of`.
 
-    Patients, studies and series are the index's pseudonyms.
+    Patients, studies and series are the index's pseudonyms. What would be a formula is quoted, as an ingest knows.
     """
     return _csv(
         MANIFEST_COLUMNS,
         [
             {
                 "filepath": f"{image.id}.{_suffix(picture_of(image.thumbnail))}",
-                "modality": _text(image.facts.labels.modality),
-                "region": _text(image.facts.labels.region),
-                "labels": ";".join(image.facts.labels.pathology),
-                **{name: _text(getattr(image.facts, name)) for name in _PLAIN},
+                "modality": as_cell(_text(image.facts.labels.modality)),
+                "region": as_cell(_text(image.facts.labels.region)),
+                "labels": as_cell(";".join(image.facts.labels.pathology)),
+                **{name: as_cell(_text(getattr(image.facts, name))) for name in _PLAIN},
             }
             for image in images
         ],

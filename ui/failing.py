@@ -8,6 +8,7 @@ from pathlib import Path
 import streamlit as st
 
 from radsearch.search import is_id
+from ui import session
 from ui.cards import Shown
 from ui.gallery import BROWSE_ACTIONS, show_grid
 from ui.holdings import jobs
@@ -39,6 +40,7 @@ def show_misses(folder: Path, shared: Surroundings) -> None:
         st.caption(_counted(read.number, len(read.misses), len(found)))
         page = st.pagination(lots, key="misses-page") if lots > 1 else 1
     some = [replace(shown, rest=_said(miss)) for miss, shown in found[LOT * (page - 1) : LOT * page]]
+    session.note_shown(shared.audit, "misses", [image.id for image in some])
     show_grid(some, BROWSE_ACTIONS, key="misses")
 
 

@@ -110,8 +110,8 @@ def search_similar(point: str) -> None:
 
 def add_to_collection(*points: str) -> None:
     """Into the collection that is chosen, or a new one."""
-    saved = collections()
     with noticed():
+        saved = collections()
         name = saved.make(st.session_state.get("collection") or "Collection 1")
         saved.add(name, points)
         st.session_state["collection"] = name

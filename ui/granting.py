@@ -50,18 +50,18 @@ def read_access(file: Path) -> Access:
     """
     try:
         told = file.stat()
-        return _access(file, told.st_mtime_ns, told.st_size)
+        return _access(file, (told.st_mtime_ns, told.st_ctime_ns, told.st_ino, told.st_size))
     except (OSError, UnicodeDecodeError) as error:
         raise SettingsError(f"the file of RADSEARCH_ACCESS cannot be read ({type(error).__name__})") from error
     except tomllib.TOMLDecodeError as error:
         raise SettingsError("the file of RADSEARCH_ACCESS is no TOML") from error
     except ValidationError as error:
-        where = ".".join(str(part) for part in error.errors()[0]["loc"][:2])
+        where = str(error.errors()[0]["loc"][0])  # and not which group: who reads this is not let in
         raise SettingsError(f"the file of RADSEARCH_ACCESS has no usable {where}") from error
 
 
 @lru_cache(maxsize=4)
-def _access(file: Path, changed: int, size: int) -> Access:  # noqa: ARG001 -- what it is kept by
+def _access(file: Path, version: tuple[int, ...]) -> Access:  # noqa: ARG001 -- what it is kept by
     with file.open("rb") as stream:
         return Access.model_validate(tomllib.loads(stream.read(_LARGEST).decode("utf-8")))
 

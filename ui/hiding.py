@@ -1,5 +1,7 @@
 """Names of files and folders, which may tell who a patient is: shown only where the settings say so."""
 
+import errno
+import os
 import re
 from collections.abc import Iterable
 from pathlib import Path
@@ -9,11 +11,13 @@ from radsearch.settings import Settings
 _HIDDEN = "[a path]"
 _ABSOLUTE = r"(?<![\w/])(?:~[\w.-]*)?/"
 _NEXT = re.compile(r"(?<=[\s'\"(=:,<\[])(?:~[\w.-]*)?/")
-# Where a path's last part ends, which may hold spaces: before punctuation, and before what our sentences go on with.
+# Where a path's last part ends, which may hold spaces, commas and parentheses ("Doe, jane (1).dcm"): before what our
+# sentences go on with, and before a fault in parentheses.
 _STOP = re.compile(
-    r"['\"](?!\w)|\s\(|;|:\s|,\s(?=[a-z])"
+    r"['\"](?!\w)|\s\((?P<fault>[^()]*)\)(?=$|[;:,.])|;(?=\s[a-z]+\s)|:\s|,\s(?=(?:is|does|holds|lacks)\s)"
     r"|\s(?:cannot|exists|holds|has (?:no|had|been)|is (?:no|not|damaged|in|a|the))\b"
 )
+_FAULTS = frozenset(os.strerror(number) for number in errno.errorcode)
 _NO_PATHS = (("http://", "http:\0\0"), ("https://", "https:\0\0"), ("nput/output", "nput\1output"))
 
 
@@ -31,13 +35,26 @@ def without_paths(words: str, known: Iterable[Path | None] = ()) -> str:
         following = _NEXT.search(rest, begun.end())
         end = following.start() if following else len(rest)
         path = rest[begun.start() : end]
-        stop = _STOP.search(path, path.rindex("/"))
-        kept = path[stop.start() :] if stop else path[len(path.rstrip()) :]
+        kept = path[_end_of(path) :]
         said, rest = f"{said}{rest[: begun.start()]}{_HIDDEN}", kept + rest[end:]
     said += rest
     for plain, masked in _NO_PATHS:
         said = said.replace(masked, plain)
     return said
+
+
+def _end_of(path: str) -> int:
+    """Where a path that a sentence ends with, or goes on after, is over."""
+    for stop in _STOP.finditer(path, path.rindex("/")):
+        if stop["fault"] is None or _is_fault(stop["fault"]):
+            return stop.start()
+    return len(path.rstrip())
+
+
+def _is_fault(words: str) -> bool:
+    """Whether it is what the system or a library calls a fault, or begins so; else it may be a part of a name."""
+    plain = words.replace("nput\1output", "nput/output")
+    return plain.endswith("Error") or any(fault.startswith(plain) for fault in _FAULTS if plain)
 
 
 def _beginning(known: Iterable[Path | None]) -> "re.Pattern[str]":

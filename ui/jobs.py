@@ -161,7 +161,7 @@ class _Job:
 
     def __post_init__(self) -> None:
         paths = [str(_ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
-        self.process = subprocess.Popen(  # noqa: S603 -- a list of our own, no shell
+        self.process = subprocess.Popen(  # noqa: S603 -- a list of our own, no shell  # nosec B603
             [sys.executable, "-m", *self.arguments],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,

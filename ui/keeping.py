@@ -6,13 +6,12 @@ from radsearch.errors import RadSearchError
 from ui.saved import LONGEST_NAME
 from ui.shared import collections
 from ui.telling import noticed, say
-from ui.visitor import visitor
+from ui.visitor import present
 
 
 def whose() -> str:
     """Who sees the collections, in a sentence."""
-    seen = visitor()
-    private = seen is not None and seen.has_account
+    private = present().account is not None
     return "Yours are seen by nobody else." if private else "They are shared by all who use this page."
 
 

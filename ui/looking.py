@@ -9,6 +9,7 @@ from radsearch.index import Stored
 from radsearch.rendering.windowing import GreyRange, grey_range, windowed
 from radsearch.study import StudyImage
 from ui.cards import Shown, spoken
+from ui.door import stay
 from ui.pictures import address_of, picture_of, webp_of
 from ui.shared import around
 from ui.telling import say
@@ -24,6 +25,7 @@ _COLOUR_HINT = "Wheel or + and -: zoom. Drag or arrows: move. Double click or 0:
 @st.fragment
 def look_at(point: Stored) -> None:
     """The original where the catalogue leads to it, else the thumbnail."""
+    stay()
     originals = around().originals
     known = True
     try:

@@ -10,6 +10,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from radsearch.cells import from_cell
 from radsearch.errors import SettingsError
 from radsearch.plain_files import open_plain
 
@@ -75,7 +76,7 @@ def _misses(path: str, changed: int, size: int) -> Misses:  # noqa: ARG001 -- wh
 def _miss(row: Mapping[str, Any], precision: float) -> Miss:
     nearest, found = json.loads(row["nearest"]), json.loads(row["nearest_classes"])
     return Miss(
-        str(row["id"]), _words(json.loads(row["classes"])), str(nearest[0]) if nearest else "",
+        from_cell(str(row["id"])), _words(json.loads(row["classes"])), str(nearest[0]) if nearest else "",
         _words(found[0]) if found else (), precision,
     )  # fmt: skip
 

@@ -7,6 +7,7 @@ import streamlit as st
 from radsearch.errors import RadSearchError
 from radsearch.index import Stored
 from ui import session
+from ui.door import stay
 from ui.pictures import address_of, webp_of
 from ui.searching import Surroundings
 from ui.state import State, sole_query
@@ -39,6 +40,7 @@ def _forget() -> None:
 
 @st.dialog(_WORDS, width="medium", on_dismiss=_forget)
 def _draw(read_picture: Callable[[], bytes]) -> None:
+    stay()
     try:
         address = address_of(read_picture())
     except RadSearchError as error:

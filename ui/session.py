@@ -5,6 +5,7 @@ from typing import Any
 
 import streamlit as st
 
+from radsearch.audit import Audit
 from radsearch.study import Hit
 from ui.searching import Upload
 from ui.state import State, query_of, state_of
@@ -69,6 +70,15 @@ def on_field(name: str, read: Callable[[Any], Any] = lambda value: value) -> Cal
         change(current().having(**{name: read(value), "shown": State().shown}))
 
     return take
+
+
+def note_shown(audit: Audit, place: str, ids: Sequence[str]) -> None:
+    """Into the audit, before these images are shown there; once while they stay."""
+    noted: dict[str, frozenset[str]] = st.session_state.setdefault("noted", {})
+    new = [point for point in ids if point not in noted.get(place, frozenset())]
+    if new:
+        audit.note("browse", ids=new)
+    noted[place] = frozenset(ids)
 
 
 def uploads() -> list[Upload]:

@@ -8,7 +8,7 @@ from dataclasses import replace
 import streamlit as st
 
 from radsearch.audit import audit_of
-from radsearch.errors import NotAllowedError, RadSearchError
+from radsearch.errors import RadSearchError
 from radsearch.index import read_ahead
 from radsearch.search import Embedders
 from radsearch.settings import Settings, load_settings
@@ -18,7 +18,7 @@ from ui.originals import Originals
 from ui.saved import Collections
 from ui.searching import Surroundings, settle
 from ui.state import FILTER_FIELDS, State
-from ui.visitor import visitor
+from ui.visitor import present
 
 _COUNTS_SECONDS = 10
 _made: dict[Settings, Surroundings] = {}
@@ -31,9 +31,7 @@ def around() -> Surroundings:
     Raises:
         NotAllowedError: there is none, as nobody has logged in.
     """
-    seen = visitor()
-    if seen is None:
-        raise NotAllowedError("who has not logged in may see nothing")
+    seen = present()
     shared = _everything()
     return replace(shared, datasets=seen.datasets, audit=audit_of(shared.settings, seen.name))
 
@@ -61,10 +59,7 @@ def warm_up() -> None:
 
 def collections() -> Collections:
     """Of the settings folder: those of who has logged in, which nobody else sees; else those of all."""
-    seen = visitor()
-    if seen is None:
-        raise NotAllowedError("who has not logged in may see nothing")
-    return Collections(load_settings().settings_folder, owner=seen.name if seen.has_account else None)
+    return Collections(load_settings().settings_folder, owner=present().account)
 
 
 def overview(state: State, shared: Surroundings) -> Overview:

@@ -10,10 +10,13 @@ import streamlit as st
 
 from radsearch.errors import RadSearchError
 from radsearch.settings import Settings
+from ui.door import stay
 from ui.escaping import as_markdown
 from ui.hiding import may_show
 from ui.holdings import jobs
 from ui.jobs import Advance, Kind, Told
+from ui.telling import noticed
+from ui.visitor import require_everything
 from ui.wording import duration, moment
 
 PROTOCOLS = ("leave-patient-out", "denner2024")
@@ -44,6 +47,7 @@ def show_job(kind: Kind, settings: Settings, summary: Callable[[Told], str | Non
 
 
 def _show_running(kind: Kind) -> None:
+    stay()
     told = jobs().told(kind)
     if told is None or not told.running:
         st.rerun()
@@ -53,10 +57,17 @@ def _show_running(kind: Kind) -> None:
             "Stop",
             icon=":material/stop:",
             key=f"stop-{kind}",
-            on_click=lambda: jobs().stop(kind),
+            on_click=_stop,
+            args=(kind,),
             disabled=told.stopping,
             help=_GOES_ON[kind],
         )
+
+
+def _stop(kind: Kind) -> None:
+    with noticed():
+        require_everything()
+        jobs().stop(kind)
 
 
 def _words_of(told: Told) -> str:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TextIO
 
 from evaluation.datasets.records import DatasetError, Image, LeftOut, Outcome
+from radsearch.cells import as_cell
 
 COLUMNS = (
     "filepath", "patient", "modality", "region", "labels", "study", "dataset", "split", "view", "sex", "age",
@@ -89,4 +90,6 @@ def _cells(image: Image, filepath: str) -> tuple[str, ...]:
         raise DatasetError("a label has a semicolon in it, which parts two labels in a manifest: give it another name")
     labels = ";".join(image.labels)
     facts = (image.study, image.dataset, image.split, image.view, image.sex, age)
-    return (filepath, image.patient, image.modality, image.region, labels, *facts)
+    rest = (image.patient, image.modality, image.region, labels, *facts)
+    path = f"./{filepath}" if as_cell(filepath) != filepath else filepath  # the same file, and no formula
+    return (path, *(as_cell(cell) for cell in rest))

@@ -45,6 +45,12 @@ def _confounds(collection: Collection, trial: Trial, settings: SearchSettings) -
     return asdict(study_confounds(collection, trial, settings))
 
 
+def _relink(collection: Collection, _trial: Trial, settings: SearchSettings) -> dict[str, Any]:
+    from evaluation.studies.relink import study_relink
+
+    return asdict(study_relink(collection, settings))
+
+
 STUDIES: Mapping[str, Callable[[Collection, Trial, SearchSettings], dict[str, Any]]] = {
     "index-size": _index_size,
     "dimension": _dimension,
@@ -52,4 +58,5 @@ STUDIES: Mapping[str, Callable[[Collection, Trial, SearchSettings], dict[str, An
     "knn": _knn,
     "linear": _linear,
     "confounds": _confounds,
+    "relink": _relink,
 }

@@ -4,6 +4,7 @@ import argparse
 from collections.abc import Sequence
 from dataclasses import replace
 
+from radsearch.cells import printable
 from radsearch.settings import Settings, load_settings
 
 
@@ -15,6 +16,7 @@ def settings_of(options: argparse.Namespace) -> Settings:
 
 def table(rows: Sequence[Sequence[str]]) -> str:
     """Rows of cells as text in columns; the first row is the heading."""
+    rows = [[printable(cell) for cell in row] for row in rows]
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
     return "\n".join(lines)

@@ -6,6 +6,7 @@ import sys
 from dataclasses import asdict, replace
 from pathlib import Path
 
+from radsearch.cells import printable
 from radsearch.commands import settings_of, table
 from radsearch.study import SearchFilter
 
@@ -63,8 +64,8 @@ def _info(options: argparse.Namespace) -> int:
         by_model = index.facets("models", SearchFilter())
         for name, model in index.card.models.items():
             print(f"model: {name}, {by_model.get(name, 0)} images")  # noqa: T201
-            print(f"  weights {model.weights}, {model.dimension} dimensions, {model.precision}")  # noqa: T201
-            print(f"  {model.preprocessing}; rendering {model.rendering}")  # noqa: T201
+            print(printable(f"  weights {model.weights}, {model.dimension} dimensions, {model.precision}"))  # noqa: T201
+            print(printable(f"  {model.preprocessing}; rendering {model.rendering}"))  # noqa: T201
     return 0
 
 
@@ -82,7 +83,7 @@ def _facets(options: argparse.Namespace) -> int:
         return 0
     for name, found in counts.items():
         for value, number in found.items():
-            print(f"{name}\t{value}\t{number}")  # noqa: T201
+            print(printable(f"{name}\t{value}\t{number}"))  # noqa: T201
     return 0
 
 

@@ -77,5 +77,10 @@ def _print(point: "Stored", path: Path | None, *, as_json: bool) -> None:
     if as_json:
         print(json.dumps({"id": point.id, "file": file, "frame": frame}))  # noqa: T201 -- data goes to stdout
     else:
-        plain = "-" if file is None else file.encode("utf-8", "backslashreplace").decode("utf-8")
-        print(f"{point.id}\t{plain}\t{frame or '-'}")  # noqa: T201
+        print(f"{point.id}\t{'-' if file is None else _plain(file)}\t{frame or '-'}")  # noqa: T201
+
+
+def _plain(file: str) -> str:
+    """On one line, with what a terminal would take for an order spelt out: who sends files may have named them."""
+    spelt = "".join(one if one.isprintable() else one.encode("unicode_escape").decode("ascii") for one in file)
+    return spelt.encode("utf-8", "backslashreplace").decode("utf-8")

@@ -97,6 +97,6 @@ def _files(folder: Path) -> dict[str, int]:
 def _noted(folder: Path) -> dict[str, int]:
     try:
         noted = json.loads((folder / FILES).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}
     return noted if isinstance(noted, dict) else {}

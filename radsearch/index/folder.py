@@ -14,6 +14,7 @@ from pathlib import Path
 from radsearch.errors import IndexMissingError
 from radsearch.index.damage import WRITING_BYTES, require_room
 from radsearch.index.records import IndexCard
+from radsearch.plain_files import read_plain
 
 CARD = "radsearch.json"
 HOLDER = "holder.json"
@@ -34,9 +35,9 @@ def read_ahead(folder: Path) -> None:
 def holder_of(folder: Path) -> str:
     """Who has it and since when, as far as it has left word; a killed one's is overwritten by the next."""
     try:
-        said = json.loads((folder / HOLDER).read_text(encoding="utf-8"))
+        said = json.loads(read_plain(folder / HOLDER))
         return f" ({said['program']}, process {said['process']} on {said['host']}, since {said['since']})"
-    except (OSError, ValueError, LookupError, TypeError):
+    except (OSError, ValueError, LookupError, TypeError, RecursionError):
         return ""
 
 
@@ -92,7 +93,10 @@ def make_folder(folder: Path, card: IndexCard, fill: Callable[[Path], None]) -> 
 
 def read_card(folder: Path) -> IndexCard:
     """What the index knows of itself. Raises OSError, ValueError or IndexMismatchError where there is no such card."""
-    return IndexCard.from_json(json.loads((folder / CARD).read_text(encoding="utf-8")))
+    try:
+        return IndexCard.from_json(json.loads(read_plain(folder / CARD)))
+    except RecursionError as error:
+        raise ValueError("nested too deep") from error
 
 
 def write_card(folder: Path, card: IndexCard) -> None:

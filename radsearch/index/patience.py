@@ -124,7 +124,7 @@ def _pause(seconds: float) -> None:
 
 def _back_off_seconds(tried: int) -> float:
     longest: float = FIRST_PAUSE_SECONDS * 2 ** (tried - 1)
-    return random.uniform(longest / 2, longest)  # noqa: S311 -- keeps clients apart, guards nothing
+    return random.uniform(longest / 2, longest)  # noqa: S311 -- keeps clients apart, guards nothing  # nosec B311
 
 
 @dataclass(frozen=True, slots=True)

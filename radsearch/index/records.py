@@ -12,6 +12,7 @@ from radsearch.settings import Settings
 from radsearch.study import Fingerprint, Vectors
 
 FORMAT = 1
+_MARKUP = frozenset('<>[](){}!|`*\\"&$')  # of HTML, Markdown and formulas
 QUANTIZATIONS = ("turbo4", "int8", "none")
 DATATYPES = ("float32", "float16")
 
@@ -135,11 +136,17 @@ class IndexCard:
             sound = storage.quantization in QUANTIZATIONS and storage.datatype in DATATYPES
             sound = sound and isinstance(unsettled, list) and all(isinstance(name, str) for name in unsettled)
             sound = sound and all(name == one.model and one.dimension > 0 for name, one in models.items())
+            sound = sound and all(_is_name(name) for name in models)
         except (TypeError, AttributeError):
             sound = False
         if not sound or not isinstance(check, str | None):
             raise IndexMismatchError("the index's card has fields that this version does not know, or other values")
         return IndexCard(check, models, storage, tuple(unsettled))
+
+
+def _is_name(name: str) -> bool:
+    """No markup and no orders: of a foreign index it may be any text, and is shown in many places."""
+    return bool(name) and name.isprintable() and _MARKUP.isdisjoint(name)
 
 
 def plain(vectors: Mapping[str, Vectors]) -> dict[str, Any]:

@@ -47,6 +47,7 @@ _PLAIN_FACTS = (
     "patient", "study", "series", "instance", "dataset", "split", "body_part", "view", "laterality", "sex", "age",
     "year", "manufacturer", "burned_in",
 )  # fmt: skip
+_NUMBERS = ("age", "year")
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,10 +162,17 @@ def payload_of(image: StudyImage, *, content: str, described: str, models: Itera
 
 
 def facts_of(payload: Mapping[str, Any]) -> Facts:
-    """The facts that a payload holds."""
-    labels = Labels(payload.get("modality"), payload.get("region"), tuple(payload.get("pathology", ())))
-    stated = {name: payload.get(name) for name in _PLAIN_FACTS}
-    return Facts(labels=labels, extra=payload.get("extra", {}), **stated)
+    """The facts that a payload holds; a value of another type than ours, as a foreign index may have, is unknown."""
+    pathology = payload.get("pathology")
+    findings = tuple(one for one in pathology if isinstance(one, str)) if isinstance(pathology, list) else ()
+    labels = Labels(_of_type(payload, "modality", str), _of_type(payload, "region", str), findings)
+    stated = {name: _of_type(payload, name, int if name in _NUMBERS else str) for name in _PLAIN_FACTS}
+    return Facts(labels=labels, extra=_of_type(payload, "extra", dict) or {}, **stated)
+
+
+def _of_type(payload: Mapping[str, Any], name: str, kind: type) -> Any:
+    value = payload.get(name)
+    return value if isinstance(value, kind) else None
 
 
 def hit_of(point: str, score: float, rank: int, payload: Mapping[str, Any]) -> Hit:

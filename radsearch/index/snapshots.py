@@ -21,6 +21,7 @@ from radsearch.index.holding import LOCK, WAITING
 from radsearch.settings import Settings
 
 _CONTENTS = "snapshot.json"
+_PLAIN: Literal["r:"] = "r:"  # neither kind is compressed, so that none can be a bomb
 _MAPS = "./maps"  # of radsearch.maps; can be made anew
 
 
@@ -95,7 +96,7 @@ def _written_aside(file: Path) -> Iterator[Path]:
 
 
 def _kind_of(file: Path) -> Literal["folder", "server"] | None:
-    with tarfile.open(file) as archive:
+    with tarfile.open(file, _PLAIN) as archive:
         for member in archive:
             match member.name.removeprefix("./"):
                 case name if name == CARD:
@@ -113,12 +114,14 @@ def _unpack(file: Path, settings: Settings) -> int:
     half = folder.with_name(f".{folder.name}.{os.getpid()}")
     try:
         half.mkdir(mode=0o700, parents=True)
-        with tarfile.open(file) as archive:
+        with tarfile.open(file, _PLAIN) as archive:
             require_room(half, sum(member.size for member in archive))
             archive.extractall(half, filter="data")
         count = _complete(half)
+        if count is None:  # the engine is given no file that has not been checked
+            raise IndexMissingError(f"the snapshot {file} is damaged: not all of it is there")
         with open_embedded_index(replace(settings, index=str(half)), create_for=()) as index:
-            if count is None or index.count() != count:
+            if index.count() != count:
                 raise IndexMissingError(f"the snapshot {file} is damaged: not all of it is there")
         half.chmod(0o700)
         half.rename(folder)
@@ -147,10 +150,16 @@ def _complete(folder: Path) -> int | None:
     try:
         contents = json.loads((folder / _CONTENTS).read_text(encoding="utf-8"))
         (folder / _CONTENTS).unlink()
-        whole = all(_checksum(folder / name) == checksum for name, checksum in contents["files"].items())
+        listed = {folder / name: checksum for name, checksum in contents["files"].items()}
+        whole = all(_is_within(file, folder) and _checksum(file) == checksum for file, checksum in listed.items())
         return int(contents["images"]) if whole else None
-    except (OSError, ValueError, LookupError, TypeError, AttributeError):
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, OverflowError, RecursionError):
         return None
+
+
+def _is_within(file: Path, folder: Path) -> bool:
+    """Whether it is a file of the snapshot's own: its list may name any file of this machine, or a device."""
+    return file.resolve().is_relative_to(folder.resolve()) and file.is_file()
 
 
 def _checksum(file: Path) -> str:

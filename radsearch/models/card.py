@@ -91,7 +91,7 @@ def _beside(place: Path) -> dict[str, Any]:
     file = place / RECORD
     try:
         stored = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
-    except ValueError:
+    except (ValueError, RecursionError):
         stored = None
     if not isinstance(stored, dict):
         raise ModelUnavailableError(f"{file} is damaged; delete it and check again")

@@ -205,7 +205,7 @@ def _download(spec: ModelSpec, file: Path) -> None:
 
     algorithm, _, wanted = spec.revision.partition(":")
     digest = hashlib.new(algorithm, usedforsecurity=False)
-    with urllib.request.urlopen(spec.repository, timeout=_TIMEOUT_SECONDS) as answer, file.open("wb") as stream:  # noqa: S310 -- https, checked above
+    with urllib.request.urlopen(spec.repository, timeout=_TIMEOUT_SECONDS) as answer, file.open("wb") as stream:  # noqa: S310 -- https, checked above  # nosec B310
         size = int(answer.headers.get("Content-Length") or 0)
         with tqdm(total=size or None, unit="B", unit_scale=True, desc=spec.name) as bar:
             while block := answer.read(_BLOCK):

@@ -203,7 +203,7 @@ def _read(file: Path) -> dict[str, Any]:
         return {}
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ModelUnavailableError(f"{file} is no JSON: {error}") from error
     return content if isinstance(content, dict) else {}
 

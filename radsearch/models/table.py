@@ -80,7 +80,7 @@ def models_of(settings_folder: Path | None) -> dict[str, ModelSpec]:
         return ours
     try:
         stated = tomllib.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise SettingsError(f"{file} cannot be read: {error}") from error
     return {**ours, **_rows(stated, ours, where=str(file), folder=file.parent)}
 

@@ -198,7 +198,7 @@ def _all_parts(folder: Path, files: Sequence[Path]) -> bool:
     for index in folder.glob(f"*{files[0].suffix}.index.json"):
         try:
             listed = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
-        except (ValueError, LookupError, TypeError, AttributeError):
+        except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
             return False
         if not listed <= names:
             return False

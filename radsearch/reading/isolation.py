@@ -23,7 +23,8 @@ from multiprocessing import Pipe
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from radsearch.errors import TOO_LONG, RadSearchError
-from radsearch.reading.worker import READY, Limits, Raised, Refusal, renew_time_limit
+from radsearch.reading.answers import NoAnswerError, unpack
+from radsearch.reading.worker import READY, Limits, Raised, Refusal, leave_no_dump, renew_time_limit
 from radsearch.settings import Settings
 
 if TYPE_CHECKING:
@@ -42,6 +43,7 @@ __all__ = [
 
 KILLED = "the decoder was killed"
 CRASHED = "the decoder crashed"
+NO_ANSWER = "the decoder gave no answer of ours"
 
 _JOIN_SECONDS = 10.0
 _START_SECONDS = 120.0
@@ -86,6 +88,7 @@ class IsolatedPool(Generic[_Order]):
     """Worker processes that can be lost. `order` is what every task needs to know; it is sent once."""
 
     def __init__(self, order: _Order, workers: int, limits: Limits) -> None:
+        leave_no_dump()  # whoever has files read holds their pictures: an ingest, a search, the page
         self._work: queue.SimpleQueue[tuple[Any, Sequence[Any], Future[Any]] | None] = queue.SimpleQueue()
         self._lock = threading.Lock()
         self._closed = False
@@ -173,7 +176,7 @@ class _Worker:
             command = [sys.executable, "-c", _PROGRAM, str(descriptor), *sys.path]
             silence = subprocess.DEVNULL  # native decoders write what they think of a file to stderr
             try:
-                self._process = subprocess.Popen(  # noqa: S603 -- this interpreter and this module
+                self._process = subprocess.Popen(  # noqa: S603 -- this interpreter and this module  # nosec B603
                     command, pass_fds=[descriptor], stdin=silence, stdout=silence, stderr=silence
                 )
             finally:
@@ -205,6 +208,9 @@ class _Worker:
                 if died_before or cause == TOO_LONG:
                     results.append(Refusal(cause))
                 died_before = not died_before and cause != TOO_LONG
+            except NoAnswerError:
+                self._bury()  # it may do what it likes: the next file gets another one
+                results.append(Refusal(NO_ANSWER))
             except BaseException:
                 self._bury()  # answers may be on their way that nobody would wait for
                 raise
@@ -222,7 +228,7 @@ class _Worker:
         for _ in items:
             with _lost_if_it_fails():
                 content = connection.recv_bytes()
-            answer = pickle.loads(content)  # noqa: S301 -- made by our own worker
+            answer = unpack(content)
             if isinstance(answer, Raised):
                 return answer.error
             results.append(answer)

@@ -4,15 +4,18 @@ import csv
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeAlias
+from typing import TextIO, TypeAlias
 
+from radsearch.cells import from_cell
 from radsearch.errors import ManifestError
 from radsearch.reading.vocabulary import MODALITIES, SEXES, age_in_years
 from radsearch.study import Facts, Labels
 
 REQUIRED = ("filepath", "patient", "modality", "region", "labels")
 KNOWN = (*REQUIRED, "study", "series", "dataset", "split", "view", "sex", "age")
-_LARGEST_FIELD = 1 << 20
+_LARGEST_FIELD = 1 << 20  # characters
+_LONGEST_LINE = 1 << 24
+_MOST_COLUMNS = 1000
 
 NamedBy: TypeAlias = Callable[[str, str, str], str]
 """Makes what stands for an identifier of its kind (patient, study or series), its data set and its value."""
@@ -46,7 +49,10 @@ def read_rows(manifest: Path, named_by: NamedBy, *, dataset: str | None, split: 
     csv.field_size_limit(_LARGEST_FIELD)
     try:
         with manifest.open(encoding="utf-8-sig", newline="") as stream:
-            rows = csv.DictReader(stream)
+            rows = csv.DictReader(_lines(stream))
+            columns = len(rows.fieldnames or ())
+            if columns > _MOST_COLUMNS:
+                raise ManifestError(f"the manifest {manifest} has {columns:,} columns; {_MOST_COLUMNS:,} are the most")
             absent = [name for name in REQUIRED if name not in (rows.fieldnames or ())]
             if absent:
                 raise ManifestError(
@@ -61,11 +67,20 @@ def read_rows(manifest: Path, named_by: NamedBy, *, dataset: str | None, split: 
         raise ManifestError(f"the manifest {manifest} is no UTF-8 CSV ({type(error).__name__})") from error
 
 
+def _lines(stream: TextIO) -> Iterator[str]:
+    """The lines, none of which is ever held beyond a length that no manifest has. Raises csv.Error for a longer one."""
+    while line := stream.readline(_LONGEST_LINE):
+        if len(line) == _LONGEST_LINE:
+            raise csv.Error
+        yield line
+
+
 def _read_row(
     row: Mapping[str | None, str | list[str] | None], named_by: NamedBy, *, dataset: str | None, split: str | None
 ) -> ManifestRow:
     cells = {name: value.strip() for name, value in row.items() if isinstance(name, str) and isinstance(value, str)}
-    filepath = cells.get("filepath", "")
+    filepath = cells.get("filepath", "")  # as it is: a file's name may begin with an apostrophe
+    cells = {name: from_cell(cell) for name, cell in cells.items()}
     if None in row or any(value is None for value in row.values()):
         return ManifestRow(filepath, reason="manifest row has another number of cells than the header")
     if not filepath or "\0" in filepath:

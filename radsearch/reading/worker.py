@@ -100,12 +100,18 @@ def _begin_worker(limits: Limits) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to answer
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
     _Clock.seconds = limits.seconds
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a dump would hold a patient's picture
+    leave_no_dump()
     if limits.memory_mb:
         _, hard = resource.getrlimit(resource.RLIMIT_DATA)
         wanted = limits.memory_mb * _MEBIBYTE
         limit = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
         resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
+
+
+def leave_no_dump() -> None:
+    """Have a crash of this process write no core file, which would hold patients' pictures and the names of files."""
+    _, hard = resource.getrlimit(resource.RLIMIT_CORE)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, hard))
 
 
 def attempt(task: Callable[[Any, Any], Any], order: object, item: object) -> Any:

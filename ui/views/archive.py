@@ -14,7 +14,8 @@ from ui.holdings import Holdings, holdings, jobs
 from ui.jobs import Told
 from ui.report_files import MOST_NAMES, Report, Reports, read_reports, refused_files, report_of
 from ui.shared import around
-from ui.telling import say, sentences
+from ui.telling import noticed, say, sentences
+from ui.visitor import require_everything
 from ui.wording import duration, moment, told_apart
 from ui.work import show_job, start_ingest
 
@@ -72,11 +73,10 @@ def _offer(settings: Settings, models: list[str]) -> None:
 
 
 def _start(settings: Settings, models: list[str]) -> None:
-    try:
+    with noticed():
+        require_everything()
         around().audit.note("ingest", models=models)
         start_ingest(settings, models)
-    except RadSearchError as error:
-        st.session_state["notice"] = str(error)
 
 
 def _show_index() -> list[str]:

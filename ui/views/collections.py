@@ -14,6 +14,7 @@ from ui.saved import LONGEST_NOTE, Saved
 from ui.shared import around, collections
 from ui.state import LOT
 from ui.telling import noticed, sentences
+from ui.visitor import still_present
 
 
 def draw() -> None:
@@ -61,11 +62,12 @@ def _show(saved: Saved) -> None:
         st.info("No image is in it yet. A bookmark below any image adds it here.")
     page = st.pagination(-(-len(images) // LOT), key="collection-page") if len(images) > LOT else 1
     some = images[LOT * (page - 1) : LOT * page]
+    session.note_shown(around().audit, "collection", [image.id for image in some])
     show_grid([replace(image, note=saved.notes[image.id]) for image in some], SAVED_ACTIONS, key="saved")
 
 
 def _take_away(saved: Saved, images: list[Shown]) -> None:
-    audit, ids = around().audit, [image.id for image in images]
+    audit, require, ids = around().audit, still_present(), [image.id for image in images]
     with st.container(horizontal=True, vertical_alignment="bottom"):
         for label, suffix, kind, make in (
             ("Table (CSV)", "csv", "text/csv", lambda: table_of(images, saved.notes)),
@@ -73,8 +75,8 @@ def _take_away(saved: Saved, images: list[Shown]) -> None:
             ("Pictures (ZIP)", "zip", "application/zip", lambda: archive_of(images)),
         ):
             st.download_button(
-                label, noted(make, audit, what=suffix, ids=ids), f"collection.{suffix}", kind, key=f"take-{suffix}",
-                on_click="ignore", disabled=not images, icon=":material/download:",
+                label, noted(make, audit, require, what=suffix, ids=ids), f"collection.{suffix}", kind,
+                key=f"take-{suffix}", on_click="ignore", disabled=not images, icon=":material/download:",
             )  # fmt: skip
         with st.popover("Rename or remove", icon=":material/edit:"):
             st.text_input("new name", saved.name, key=f"name-{saved.name}", on_change=_rename, args=(saved.name,))

@@ -20,6 +20,7 @@ from ui.run_report import framed
 from ui.run_tables import class_rows, figure_rows, latest_of_each, names_of
 from ui.shared import around
 from ui.telling import say, sentences
+from ui.visitor import still_present
 from ui.work import PROTOCOLS, show_job, start_evaluation
 
 _MOST_CHOSEN = 12
@@ -157,7 +158,7 @@ def _one_run(runs: dict[str, RunFigures], names: dict[str, str], chosen: list[st
         "run", list(names), usual, format_func=names.__getitem__, key="one-run", label_visibility="collapsed", width=520
     )
     run = runs[one]
-    take = noted(partial(report_to_take, run.folder), around().audit, what="report", ids=())
+    take = noted(partial(report_to_take, run.folder), around().audit, still_present(), what="report", ids=())
     line.download_button(
         "Report", take, "report.html", "text/html", key="take-report", on_click="ignore", icon=":material/download:",
         disabled=not _has_report(run),

@@ -23,7 +23,7 @@ from ui.searching import Surroundings
 from ui.shared import around, overview
 from ui.sidebar import show_filter
 from ui.state import LOT, State
-from ui.telling import say, say_empty, sentences
+from ui.telling import noticed, say, say_empty, sentences
 
 _FIELDS = ("modality", "region", "pathology", "dataset", "view", "sex", "age", "year", "split")
 _METHOD_TITLES = {"pca": "PCA", "umap": "UMAP"}
@@ -141,10 +141,11 @@ def _choose(kept: Placed, groups: Sequence[Group], title: str) -> None:
 
 def _take(kept: Placed, numbers: Sequence[int]) -> None:
     ids = [kept.images[number].id for number in numbers]
-    if ids:
-        around().audit.note("map", ids=ids)
-    st.session_state["map-taken"] = set(ids)
-    st.session_state.pop("map-page", None)
+    with noticed():
+        if ids:
+            around().audit.note("map", ids=ids)
+        st.session_state["map-taken"] = set(ids)
+        st.session_state.pop("map-page", None)
 
 
 def _show_taken(images: Sequence[Shown]) -> None:

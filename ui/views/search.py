@@ -47,6 +47,7 @@ def _invite(shared: Surroundings) -> None:
         with shared.index() as index:
             drawn = [Shown.of_point(point) for point in index.drawn(SearchFilter(), LOT // 2)]
         st.session_state["invitation"] = drawn
+    session.note_shown(shared.audit, "invitation", [image.id for image in drawn])
     show_grid(drawn, BROWSE_ACTIONS, key="invitation-grid")
 
 
@@ -96,6 +97,7 @@ def _known(state: State, shared: Surroundings) -> dict[str, Stored]:
         with shared.index() as index:
             found = index.retrieve([point for point in missing if is_id(point)])
         kept |= {point.id: point for point in found}
+    session.note_shown(shared.audit, "query", [point for point in wanted if point in kept])  # the search may fail
     return kept
 
 

@@ -131,6 +131,7 @@ def _show_beside(beside: dict[str, list[Stored]]) -> None:
         some = points[:_MOST_NEIGHBOURS]
         left = f", the first {len(some)}" if len(points) > len(some) else ""
         words = "Others of its series" if name == "series" else "Other series of its study"
+        session.note_shown(around().audit, name, [one.id for one in some])
         st.subheader(f"{words} ({len(points):,}{left})", anchor=False)
         show_grid([Shown.of_point(one) for one in some], (OPEN,), key=f"beside-{name}", width=130)
     if not any(beside.values()):

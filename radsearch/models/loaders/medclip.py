@@ -39,7 +39,8 @@ def load(spec: ModelSpec, weights: Weights) -> Network:
     (file,) = weights.files
     tensors = {key: tensor for key, tensor in read_tensors(file).items() if not _NOT_USED.fullmatch(key)}
     folder = weights.text or weights.place
-    towers = _Towers(_swin_sizes(tensors, spec), BertConfig.from_pretrained(folder, local_files_only=True), spec)
+    words = BertConfig.from_pretrained(folder, local_files_only=True)  # nosec B615 # a folder
+    towers = _Towers(_swin_sizes(tensors, spec), words, spec)
     fill(towers, tensors, spec, name_in_file=_name_in_file)
     towers.eval()
     tokenise = _tokeniser(folder, towers.words, spec)
@@ -112,10 +113,10 @@ def _tokeniser(folder: Path, words: int, spec: ModelSpec) -> Callable[[str], dic
 
     ClinicalBERT's folder does not say whether case counts, so that MedCLIP got transformers' default: it does not.
     """
-    tokenizer = BertTokenizer.from_pretrained(folder, local_files_only=True, do_lower_case=True)
+    tokenizer = BertTokenizer.from_pretrained(folder, local_files_only=True, do_lower_case=True)  # nosec B615 # a folder
     if len(tokenizer) != words:
         raise ModelUnavailableError(
             f"the tokenizer of {spec.name} in {folder} knows {len(tokenizer)} tokens, its text tower {words}"
         )
-    how = {"truncation": True, "max_length": spec.context, "return_tensors": "pt", "return_token_type_ids": False}
-    return partial(tokenizer, **how)
+    how = {"truncation": True, "max_length": spec.context, "return_tensors": "pt"}
+    return partial(tokenizer, return_token_type_ids=False, **how)
