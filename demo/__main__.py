@@ -76,6 +76,7 @@ def _keep_to_our_folder() -> None:
     os.environ["RADSEARCH_INDEX"] = str(_INDEX)
     os.environ["RADSEARCH_SECRET_FILE"] = str(_FOLDER / "secret")
     os.environ["RADSEARCH_CATALOGUE"] = str(_FOLDER / "catalogue.sqlite")
+    os.environ["RADSEARCH_BURNED_IN"] = "allow"  # all of its files are published
     os.environ["PREFECT_HOME"] = str(_FOLDER / "prefect")
     os.environ.setdefault("PREFECT_LOGGING_LEVEL", "WARNING")
 

@@ -14,7 +14,7 @@ from radsearch.models.preprocessing import prepare
 from radsearch.privacy import Pseudonymizer
 from radsearch.reading import ALL_FRAMES, FrameChoice, identify, read
 from radsearch.reading.isolation import Refusal, renew_time_limit
-from radsearch.rendering import render
+from radsearch.rendering import SHOW_ALL, TextPolicy, render
 from radsearch.study import FileIdentity, Picture
 from radsearch.thumbnails import thumbnail_of
 
@@ -64,7 +64,8 @@ class DecodeJob:
 class WorkOrder:
     """What every worker needs to know.
 
-    pictures_travel: to the models' device, to be resized there. thumbnails: whether they are to be made.
+    pictures_travel: to the models' device, to be resized there. thumbnails: whether they are to be made. policy: what
+    is done about burned-in text.
     """
 
     pseudonymizer: Pseudonymizer
@@ -72,6 +73,7 @@ class WorkOrder:
     choice: FrameChoice = ALL_FRAMES
     pictures_travel: bool = False
     thumbnails: bool = False
+    policy: TextPolicy = SHOW_ALL
 
 
 def identify_file(order: WorkOrder, file: SourceFile) -> Identified | Refusal:
@@ -98,7 +100,7 @@ def _decode(order: WorkOrder, job: DecodeJob) -> list[DecodedImage]:
         renew_time_limit()
         facts = replace(read_image.facts.completed_by(job.source.said), instance=identity.instance)
         image = replace(read_image, facts=facts)
-        picture = render(image)
+        picture = render(image, order.policy)
         payload = payload_of(image, content=identity.content, described=job.identified.described, models=())
         point = order.pseudonymizer.point_id(identity.instance, image.frame)
         thumbnail = thumbnail_of(picture) if order.thumbnails else None

@@ -93,11 +93,18 @@ class Embedding:
             from radsearch.models.base import load_model
 
             precision = cast("Precision", fingerprint.precision)
-            return load_model(model, models_folder=folder, device=devices[0], batch=batch, precision=precision)
+            return load_model(
+                model,
+                models_folder=folder,
+                device=devices[0],
+                batch=batch,
+                precision=precision,
+                text_blanked=bool(self._settings.blank_text),
+            )
         from radsearch.models.several import DeviceProcesses, ManyDeviceEmbedder
 
         if self._processes is None:
-            self._processes = DeviceProcesses(devices, folder, batch)
+            self._processes = DeviceProcesses(devices, folder, batch, text_blanked=bool(self._settings.blank_text))
         return ManyDeviceEmbedder(model, self._processes, fingerprint)
 
     def close(self) -> None:

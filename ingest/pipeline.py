@@ -25,12 +25,13 @@ from ingest.report import Accounts, FileOutcome
 from ingest.sources import SourceFile
 from radsearch.catalogue import catalogue_of
 from radsearch.errors import EmbeddingError, OutOfDeviceMemoryError, RadSearchError
-from radsearch.index import Index, IndexedImage
+from radsearch.index import Index, IndexedImage, Stored
 from radsearch.models import ModelSpec
 from radsearch.models.devices import expected_gpus
 from radsearch.privacy import Pseudonymizer
 from radsearch.reading import choice_of
 from radsearch.reading.isolation import IsolatedPool, Refusal, limits_of
+from radsearch.rendering import text_policy_of
 from radsearch.settings import Settings, usable_cores
 from radsearch.study import Vectors
 from radsearch.thumbnails import thumbnails_of
@@ -71,6 +72,7 @@ class Ingestion:
         self._catalogue = catalogue_of(settings)
         self._wanted = Wanted(frozenset(model.name for model in models), self._thumbnails is not None)
         self._pseudonymizer = pseudonymizer
+        self._policy = text_policy_of(settings)
         preprocessings = tuple(dict.fromkeys(model.preprocessing for model in models))
         workers = settings.workers or max(1, usable_cores() - 1)
         self._decode_ahead = workers + 1
@@ -82,6 +84,7 @@ class Ingestion:
             choice_of(settings),
             pictures_travel=gpus > 0,
             thumbnails=self._wanted.thumbnails,
+            policy=self._policy,
         )
         self._pool = IsolatedPool(order, workers, limits_of(settings))
         self.embedding = embedding or Embedding(models, settings, index.card.models)
@@ -191,8 +194,9 @@ class Ingestion:
         stored = stored_of(self._index, [job for _, job in candidates])
         for position, decode in candidates:
             known = stored.get(decode.identified.identity.instance, {})
-            if self.known_only and not known:
-                settled.append(_left_out(position, decode.source, Refusal("not in the index yet", skipped=True)))
+            refusal = self._not_wanted(decode, known)
+            if refusal is not None:
+                settled.append(_left_out(position, decode.source, refusal))
                 continue
             job = plan(position, decode, known, wanted=self._wanted, point_id=self._pseudonymizer.point_id)
             if job is None:
@@ -207,6 +211,17 @@ class Ingestion:
                 self._catalogue, self.catalogue_fault = None, error
         self.accounts.record(settled)
         return jobs
+
+    def _not_wanted(self, decode: DecodeJob, known: Mapping[str, Stored]) -> Refusal | None:
+        """Why a file is not looked at further; what was taken of it when more was allowed leaves the index."""
+        if self.known_only and not known:
+            return Refusal("not in the index yet", skipped=True)
+        forbidden = self._policy.refusal(decode.identified.identity.text_risk)
+        if forbidden is None:
+            return None
+        if known:
+            self._index.delete(list(known))
+        return Refusal(forbidden)
 
     def _met_before(self, identified: Identified, position: int) -> Refusal | None:
         """In one run the first file of an instance is taken: two would overwrite each other, run after run."""

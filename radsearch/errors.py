@@ -121,6 +121,14 @@ def _likeness(name: str, known_name: str) -> float:
     return difflib.SequenceMatcher(None, known_name, name).ratio()
 
 
+TEXT_REFUSED = "text may be burned in"  # how the reasons begin for which RADSEARCH_BURNED_IN refuses a file
+
+
+def text_may_be_burned_in(risk: str) -> str:
+    """Why a file is refused that is at this risk."""
+    return f"{TEXT_REFUSED} ({risk}), which RADSEARCH_BURNED_IN does not allow"
+
+
 def no_such_frame(frames: int, number: int) -> str:
     """What to say to somebody who asks for a frame that a file does not have."""
     return f"the file has {frames} frame{'s' * (frames != 1)}, and no frame {number}"

@@ -1,6 +1,7 @@
 """One frozen settings object: the only reader of the environment."""
 
 import os
+import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +11,8 @@ from radsearch.errors import SettingsError
 
 LEAST_FILE_MEMORY_MB = 256  # a reading process takes about 100 before it has read anything
 DEFAULT_MODEL = "efficientnet-lite0"
+TEXT_POLICIES = ("refuse", "crop", "allow")
+TESSERACT = "tesseract"
 
 # Nothing that is started here calls home (docs/decisions/0004-orchestration.md).
 QUIET = {
@@ -61,6 +64,8 @@ class Settings:
     manifest: Path | None = None
     dataset: str | None = None
     show_file_names: int = 0
+    burned_in: str = "crop"
+    blank_text: int = 0
 
     @property
     def on_server(self) -> bool:
@@ -123,7 +128,20 @@ def load_settings(environment: Mapping[str, str] | None = None) -> Settings:
             raise SettingsError(f"{variable} is 0 or more")
     if 0 < settings.file_memory_mb < LEAST_FILE_MEMORY_MB:
         raise SettingsError(f"RADSEARCH_FILE_MEMORY_MB is {LEAST_FILE_MEMORY_MB} or more, or 0 for no limit")
+    _check_text_policy(settings, variables)
     return settings
+
+
+def _check_text_policy(settings: Settings, variables: Mapping[str, str]) -> None:
+    if settings.burned_in not in TEXT_POLICIES:
+        raise SettingsError(f"RADSEARCH_BURNED_IN is one of {', '.join(TEXT_POLICIES)}, not {settings.burned_in!r}")
+    if settings.blank_text not in (0, 1):
+        raise SettingsError("RADSEARCH_BLANK_TEXT is 0 or 1")
+    if settings.blank_text and shutil.which(TESSERACT, path=variables.get("PATH", os.defpath)) is None:
+        raise SettingsError(
+            f"RADSEARCH_BLANK_TEXT=1 needs the program {TESSERACT}, which is not here: install it (Debian and Ubuntu: "
+            "apt-get install tesseract-ocr), or set it to 0"
+        )
 
 
 def silence_telemetry() -> None:
@@ -184,4 +202,6 @@ VARIABLES: dict[str, tuple[str, Callable[[str], object]]] = {
     "RADSEARCH_MANIFEST": ("manifest", _path),
     "RADSEARCH_DATASET": ("dataset", str),
     "RADSEARCH_SHOW_FILE_NAMES": ("show_file_names", int),
+    "RADSEARCH_BURNED_IN": ("burned_in", str),
+    "RADSEARCH_BLANK_TEXT": ("blank_text", int),
 }

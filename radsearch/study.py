@@ -11,6 +11,8 @@ Pixels: TypeAlias = NDArray[Any]
 Picture: TypeAlias = NDArray[np.uint8]
 """(rows, columns) grey or (rows, columns, 3) RGB, 8 bit, as a person would see it."""
 Vectors: TypeAlias = NDArray[np.float32]
+Box: TypeAlias = tuple[int, int, int, int]
+"""(top, left, bottom, right) in pixels, the last two excluded."""
 
 # DICOM's codes for projection radiography; "XR" stands for all of them when images are grouped or filtered.
 XR_CODES = ("XR", "CR", "DX", "RG")
@@ -62,16 +64,27 @@ class Greyscale:
 class Geometry:
     """Which part of a frame is shown, and in what shape.
 
-    crop: (top, left, bottom, right) in pixels, the last two excluded; None for the whole frame.
+    crop: None for the whole frame.
     crop_reason: what asks for the crop, for whoever wants to know why a picture looks as it does.
     pixel_aspect: height of a pixel by its width (row spacing by column spacing); 1 for square ones.
     empty_borders: whether rows and columns at the edges that hold padding or zeros only are cut off.
     """
 
-    crop: tuple[int, int, int, int] | None = None
+    crop: Box | None = None
     crop_reason: str = ""
     pixel_aspect: float = 1.0
     empty_borders: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class TextRisk:
+    """Text may be burned into a file's pixels.
+
+    reason: why, in a few words of ours. cropped: whether what is shown is cut to what the text lies outside of.
+    """
+
+    reason: str
+    cropped: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +149,9 @@ class StudyImage:
     geometry: how it is cut and stretched.
     encoding: what kind of file and of pixel data it was, in words.
     frame, frames: number of this frame, counted from 1, and of all in its file.
+    text_risk: why text may be burned in; None where its header gives no reason, or there is no header.
+    text_places: (top, left, bottom, right) in pixels of its rendered picture, where text was found in it before: they
+        are blanked at whatever window it is shown.
     """
 
     pixels: Pixels
@@ -146,6 +162,8 @@ class StudyImage:
     frames: int = 1
     geometry: Geometry = field(default_factory=Geometry)
     encoding: str = ""
+    text_risk: TextRisk | None = None
+    text_places: tuple[Box, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,12 +174,14 @@ class FileIdentity:
     content: keyed hash of the file's bytes.
     frames: how many frames the header declares.
     chosen: the numbers, from 1, of those that are taken (docs/rendering.md).
+    text_risk: why text may be burned into them; None where the header gives no reason, or there is none.
     """
 
     instance: str
     content: str
     frames: int
     chosen: tuple[int, ...] = (1,)
+    text_risk: TextRisk | None = None
 
     @property
     def frame_to_show(self) -> int:

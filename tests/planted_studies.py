@@ -217,6 +217,7 @@ def secondary_capture(marks: Marks, number: int) -> Dataset:
     dataset = with_pixels(
         known(planted(marks), marks, number, "OT"), noise(number, SIDE, SIDE), SecondaryCaptureImageStorage
     )
+    dataset.BurnedInAnnotation = "NO"  # else it is refused, and its marks would not go through all of the system
     dataset.PixelData = encapsulate([jpeg(marks, "the encapsulated JPEG", number)])
     dataset["PixelData"].VR = "OB"
     return dataset

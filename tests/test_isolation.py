@@ -17,7 +17,7 @@ from radsearch.errors import TOO_LONG, TOO_MUCH_MEMORY, RadSearchError, Unreadab
 from radsearch.reading import isolation, read
 from radsearch.reading.choice import ALL_FRAMES
 from radsearch.reading.isolation import IsolatedPool, Limits, Refusal, renew_time_limit
-from radsearch.rendering import apart, render
+from radsearch.rendering import SHOW_ALL, apart, render
 from radsearch.rendering.apart import ReaderApart
 
 # Tasks: they run in a spawned worker, which finds them by this module's name.
@@ -177,7 +177,7 @@ def test_a_closed_pool_leaves_no_process_and_no_caller_waiting(pool: IsolatedPoo
 @pytest.mark.slow
 def test_a_query_is_read_apart_as_it_is_here(pseudonymizer, write_dicom, tmp_path: Path) -> None:
     path = write_dicom(pixels=np.arange(24, dtype=np.int16).reshape(2, 3, 4))
-    reader = ReaderApart(pseudonymizer, Limits(seconds=20.0, memory_mb=2048))
+    reader = ReaderApart(pseudonymizer, Limits(seconds=20.0, memory_mb=2048), SHOW_ALL)
     assert reader.identify(path, name="x", choice=ALL_FRAMES).chosen == (1, 2)
     shown = reader.show(path, 2)
     (expected,) = [render(image) for image in read(path, pseudonymizer, [2])]
@@ -194,7 +194,7 @@ def test_a_query_is_read_apart_as_it_is_here(pseudonymizer, write_dicom, tmp_pat
 def test_a_query_that_crashes_the_decoder_is_a_refusal(monkeypatch: pytest.MonkeyPatch, pseudonymizer) -> None:
     monkeypatch.setattr(apart, "IsolatedPool", lambda *_: CrashingPool())
     with pytest.raises(UnreadableImageError, match="the decoder crashed"):
-        ReaderApart(pseudonymizer, Limits(seconds=1.0, memory_mb=1)).show(Path("any"), 1)
+        ReaderApart(pseudonymizer, Limits(seconds=1.0, memory_mb=1), SHOW_ALL).show(Path("any"), 1)
 
 
 class CrashingPool:
@@ -258,8 +258,9 @@ from pathlib import Path
 from radsearch.privacy import Pseudonymizer
 from radsearch.reading import ALL_FRAMES
 from radsearch.reading.isolation import Limits
+from radsearch.rendering import SHOW_ALL
 from radsearch.rendering.apart import reader_apart
-reader = reader_apart(Pseudonymizer(bytes(32)), Limits(20, 2048))
+reader = reader_apart(Pseudonymizer(bytes(32)), Limits(20, 2048), SHOW_ALL)
 print(reader.show(Path(sys.argv[-1]), 1).rendered.picture.shape)
 """
 

@@ -29,12 +29,13 @@ def _no_reader_is_left() -> Iterator[None]:
 
 
 @pytest.fixture
-def file(write_dicom: Callable[..., Path]) -> Path:
-    """Two frames of a CT in HU, from -1000 to 1000, and one of a single value."""
+def file(write_dicom: Callable[..., Path], request: pytest.FixtureRequest) -> Path:
+    """Two frames of a CT in HU, from -1000 to 1000, and one of a single value; a test may give it further elements."""
     rising = np.linspace(-1000, 1000, 2 * 16 * 16).reshape(2, 16, 16)
     slices = np.concatenate([rising, np.full((1, 16, 16), 7)]).astype(np.int16)
     return write_dicom(
         "MRN-77.dcm", slices, Modality="CT", StudyInstanceUID=STUDY, RescaleSlope=1, RescaleIntercept=0,
+        **getattr(request, "param", {}),
     )  # fmt: skip
 
 
@@ -100,6 +101,14 @@ def test_it_leads_to_its_neighbour_in_the_series_and_to_the_viewer(page: AppTest
     page.button(key="step-after").click().run()
     assert page.query_params["image"] != first
     assert page.button(key="step-after").disabled
+
+
+@pytest.mark.parametrize("file", [{"BurnedInAnnotation": "YES"}], indirect=True)
+def test_an_original_that_may_hold_names_is_not_shown(page: AppTest) -> None:
+    assert not page.exception
+    assert "text may be burned in \\(its header says so\\)" in page.error[0].value
+    assert "window of the file" not in steps(page)
+    assert not [one for one in page.slider if one.key == "window-centre"]
 
 
 def test_an_original_that_is_gone_leaves_its_thumbnail_and_a_sentence(page: AppTest, file: Path) -> None:

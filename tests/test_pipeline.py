@@ -299,7 +299,9 @@ def frames_of(room: Room) -> list[tuple[int, int]]:
 
 def test_of_a_cine_a_few_evenly_spaced_frames_are_taken(room: Room, write_dicom: Callable[..., Path]) -> None:
     """The middles of four parts of five frames each."""
-    write_dicom("archive/cine.dcm", np.arange(20 * 64, dtype=np.int16).reshape(20, 8, 8), Modality="US")
+    write_dicom(
+        "archive/cine.dcm", np.arange(20 * 64, dtype=np.int16).reshape(20, 8, 8), Modality="US", BurnedInAnnotation="NO"
+    )
     room.settings = replace(room.settings, cine_frames=4)
     summary, _ = room.ingest()
     assert (summary.indexed, summary.images) == (1, 4)
@@ -310,7 +312,9 @@ def test_of_a_cine_a_few_evenly_spaced_frames_are_taken(room: Room, write_dicom:
 def test_another_choice_of_frames_takes_the_old_ones_away_and_keeps_the_labels(
     room: Room, write_dicom: Callable[..., Path]
 ) -> None:
-    path = write_dicom("archive/cine.dcm", np.arange(20 * 64, dtype=np.int16).reshape(20, 8, 8), Modality="US")
+    path = write_dicom(
+        "archive/cine.dcm", np.arange(20 * 64, dtype=np.int16).reshape(20, 8, 8), Modality="US", BurnedInAnnotation="NO"
+    )
     manifest = room.archive / "labels.csv"
     manifest.write_text(f"filepath,patient,modality,region,labels\n{path.name},p,US,heart,effusion\n")
     room.settings = replace(room.settings, cine_frames=4)
@@ -328,7 +332,9 @@ def test_another_choice_of_frames_takes_the_old_ones_away_and_keeps_the_labels(
 def test_another_choice_without_the_manifest_keeps_its_labels_and_other_models(
     room: Room, write_dicom: Callable[..., Path], before: int, after: int
 ) -> None:
-    path = write_dicom("archive/cine.dcm", np.arange(20 * 64, dtype=np.int16).reshape(20, 8, 8), Modality="US")
+    path = write_dicom(
+        "archive/cine.dcm", np.arange(20 * 64, dtype=np.int16).reshape(20, 8, 8), Modality="US", BurnedInAnnotation="NO"
+    )
     manifest = room.archive / "labels.csv"
     manifest.write_text(f"filepath,patient,modality,region,labels\n{path.name},p,US,heart,effusion\n")
     room.settings = replace(room.settings, cine_frames=before)
@@ -368,9 +374,9 @@ def test_a_cine_replaced_by_a_shorter_one_leaves_no_frame_behind(room: Room, wri
     uid = generate_uid()
     cine = np.arange(20 * 64, dtype=np.int16).reshape(20, 8, 8)
     room.settings = replace(room.settings, cine_frames=4)
-    write_dicom("archive/cine.dcm", cine, Modality="US", SOPInstanceUID=uid)
+    write_dicom("archive/cine.dcm", cine, Modality="US", BurnedInAnnotation="NO", SOPInstanceUID=uid)
     room.ingest()
-    write_dicom("archive/cine.dcm", cine[:2], Modality="US", SOPInstanceUID=uid)
+    write_dicom("archive/cine.dcm", cine[:2], Modality="US", BurnedInAnnotation="NO", SOPInstanceUID=uid)
     room.ingest()
     assert frames_of(room) == [(1, 2), (2, 2)]
     assert room.ingest()[0].unchanged == 1
@@ -733,7 +739,7 @@ def test_changed_content_gets_another_thumbnail(room: Room, write_png: Callable[
 
 def test_another_choice_of_frames_gives_each_its_own_thumbnail(room: Room, write_dicom: Callable[..., Path]) -> None:
     """What was said of the old frames becomes the new ones' payload, and with it the name of theirs."""
-    write_dicom("archive/cine.dcm", frames(8), Modality="US")
+    write_dicom("archive/cine.dcm", frames(8), Modality="US", BurnedInAnnotation="NO")
     room.settings = replace(room.settings, cine_frames=2)
     room.ingest()
     room.settings = replace(room.settings, cine_frames=4)
@@ -746,7 +752,7 @@ def test_without_a_folder_nothing_is_made_and_what_is_there_is_kept(
     room: Room, write_dicom: Callable[..., Path]
 ) -> None:
     """An index on a server, seen from a host without RADSEARCH_THUMBNAILS."""
-    path = write_dicom("archive/cine.dcm", frames(8), Modality="US")
+    path = write_dicom("archive/cine.dcm", frames(8), Modality="US", BurnedInAnnotation="NO")
     room.settings = replace(room.settings, cine_frames=2)
     room.ingest()
     with_folder = room.settings

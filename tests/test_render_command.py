@@ -52,6 +52,7 @@ def test_the_steps_are_explained_in_their_order(ultrasound: Path, capsys: pytest
         "cut to rows 1-4, columns 2-6: ultrasound regions",
         "rescale: slope 1, intercept 0",
         "no window stored: 8 bits as they are",
+        "text may be burned in (ultrasound): what lies outside the regions is cut off",
         "picture: 5 x 4, 8 bits",
     ]
     assert said.err == ""

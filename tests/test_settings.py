@@ -57,11 +57,20 @@ def test_every_field_has_one_variable():
     assert sorted(name for name, _ in VARIABLES.values()) == sorted(fields)
 
 
+@pytest.fixture
+def tesseract(tmp_path):
+    """A program of that name; nobody runs it."""
+    program = tmp_path / "tesseract"
+    program.touch(mode=0o755)
+    return program
+
+
 @pytest.mark.parametrize("variable", VARIABLES)
-def test_every_variable_changes_its_field(variable):
+def test_every_variable_changes_its_field(variable, tesseract):
     name, _ = VARIABLES[variable]
-    text = "https://pacs/{study}" if variable == "RADSEARCH_VIEWER" else "777"
-    changed = load_settings({variable: text})
+    others = {"RADSEARCH_VIEWER": "https://pacs/{study}", "RADSEARCH_BURNED_IN": "allow", "RADSEARCH_BLANK_TEXT": "1"}
+    text = others.get(variable, "777")
+    changed = load_settings({variable: text, "PATH": str(tesseract.parent)})
     assert str(getattr(changed, name)) in {text, "777.0", "('777',)"}
     assert getattr(changed, name) != getattr(Settings(), name)
 
@@ -178,3 +187,18 @@ def test_a_viewer_is_an_address_with_a_place_for_the_study(address: str) -> None
     with pytest.raises(SettingsError, match="RADSEARCH_VIEWER"):
         load_settings({"RADSEARCH_VIEWER": address})
     assert load_settings({"RADSEARCH_VIEWER": "https://pacs/v?s={study}"}).viewer == "https://pacs/v?s={study}"
+
+
+def test_an_unknown_policy_for_burned_in_text_names_the_known_ones() -> None:
+    with pytest.raises(SettingsError, match="RADSEARCH_BURNED_IN is one of refuse, crop, allow, not 'cut'"):
+        load_settings({"RADSEARCH_BURNED_IN": "cut"})
+
+
+def test_text_is_blanked_or_not_and_nothing_between(tesseract: Path) -> None:
+    with pytest.raises(SettingsError, match="RADSEARCH_BLANK_TEXT is 0 or 1"):
+        load_settings({"RADSEARCH_BLANK_TEXT": "2", "PATH": str(tesseract.parent)})
+
+
+def test_without_tesseract_blanking_is_refused_at_the_start(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match="needs the program tesseract, which is not here: install it"):
+        load_settings({"RADSEARCH_BLANK_TEXT": "1", "PATH": str(tmp_path)})

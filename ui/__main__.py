@@ -39,6 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         os.environ["RADSEARCH_SECRET_FILE"] = str(_DEMO / "secret")
         for name, place in _DEMO_PLACES.items():
             os.environ.setdefault(f"RADSEARCH_{name}", str(_DEMO / place))
+        os.environ.setdefault("RADSEARCH_BURNED_IN", "allow")  # as the demo has it: its files are published
     command = ["run", str(_ROOT / "ui" / "app.py"), "--server.headless", "true", "--browser.gatherUsageStats", "false"]
     command += [
         "--server.address",

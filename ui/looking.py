@@ -6,7 +6,6 @@ import streamlit as st
 
 from radsearch.errors import RadSearchError
 from radsearch.index import Stored
-from radsearch.rendering import render_with_steps
 from radsearch.rendering.windowing import GreyRange, grey_range, windowed
 from radsearch.study import StudyImage
 from ui.cards import Shown, spoken
@@ -41,7 +40,11 @@ def look_at(point: Stored) -> None:
         return
     grey, window = grey_range(image), _window()
     chosen = image if window is None or grey is None else windowed(image, *window)
-    rendered = render_with_steps(chosen)
+    try:
+        rendered = originals.render(chosen)
+    except RadSearchError as error:  # text cannot be looked for in it
+        say(f"The original is not shown: {error}.")
+        return
     address = address_of(webp_of(rendered.picture, _LONGEST_SIDE))
     shown = window or ((grey.centre, grey.width) if grey else None)
     inverted = image.greyscale is not None and image.greyscale.inverted

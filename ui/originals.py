@@ -5,11 +5,12 @@ from collections import OrderedDict
 from pathlib import Path
 
 from radsearch.catalogue import catalogue_of
-from radsearch.errors import RadSearchError, UnreadableImageError
+from radsearch.errors import TEXT_REFUSED, RadSearchError, UnreadableImageError
 from radsearch.index import Stored
 from radsearch.privacy import Pseudonymizer, load_pseudonymizer
 from radsearch.reading import ALL_FRAMES
 from radsearch.reading.isolation import limits_of
+from radsearch.rendering import Rendered, render_with_steps, text_policy_of
 from radsearch.rendering.apart import ReaderApart, reader_apart
 from radsearch.search import QueryFile
 from radsearch.settings import Settings
@@ -57,12 +58,18 @@ class Originals:
         try:
             image = self._reader.read(version[0], number)
         except (UnreadableImageError, OSError) as error:
+            if isinstance(error, UnreadableImageError) and error.reason.startswith(TEXT_REFUSED):
+                raise RadSearchError(f"The original is not shown: {error.reason}.") from error
             raise RadSearchError("The original cannot be read any more.") from error
         with self._lock:
             self._frames[key] = image
             while len(self._frames) > 1 and sum(one.pixels.nbytes for one in self._frames.values()) > _MOST_BYTES:
                 self._frames.popitem(last=False)
         return image
+
+    def render(self, image: StudyImage) -> Rendered:
+        """A frame of `frame`'s, at any window, as an ingest renders it; raises RadSearchError."""
+        return render_with_steps(image, text_policy_of(self._settings))
 
     def query_file(self, point: Stored) -> QueryFile:
         """The image's file to search by, at its frame. Raises as `frame`."""
@@ -110,4 +117,4 @@ class Originals:
 
     @property
     def _reader(self) -> ReaderApart:
-        return reader_apart(self._pseudonymizer, limits_of(self._settings))
+        return reader_apart(self._pseudonymizer, limits_of(self._settings), text_policy_of(self._settings))

@@ -6,7 +6,6 @@ import streamlit as st
 
 from radsearch.errors import RadSearchError
 from radsearch.index import Stored
-from radsearch.rendering import render
 from ui import session
 from ui.door import stay
 from ui.pictures import address_of, webp_of
@@ -31,7 +30,8 @@ def draw_part(read_picture: Callable[[], bytes]) -> None:
 
 def picture_of_original(point: Stored, shared: Surroundings) -> bytes:
     """An indexed image's picture, from its original. Raises RadSearchError."""
-    return webp_of(render(shared.originals.frame(point, point.payload.get("frame") or 1)))
+    originals = shared.originals
+    return webp_of(originals.render(originals.frame(point, point.payload.get("frame") or 1)).picture)
 
 
 def _forget() -> None:

@@ -68,9 +68,11 @@ def _shown(path: Path, frame: int | None, settings: Settings) -> "Rendered":
     from radsearch.privacy import Pseudonymizer
     from radsearch.reading import choice_of
     from radsearch.reading.isolation import limits_of
+    from radsearch.rendering import text_policy_of
     from radsearch.rendering.apart import reader_apart
 
-    reader = reader_apart(Pseudonymizer(secrets.token_bytes(32)), limits_of(settings))
+    pseudonymizer = Pseudonymizer(secrets.token_bytes(32))
+    reader = reader_apart(pseudonymizer, limits_of(settings), text_policy_of(settings))
     try:
         identity = reader.identify(path, name="", choice=choice_of(settings))
         number = identity.frame_to_show if frame is None else frame

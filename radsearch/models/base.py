@@ -231,13 +231,14 @@ class Embedder:
         return cast("Vectors", (vectors / lengths).astype(np.float32))
 
 
-def load_model(
+def load_model(  # noqa: PLR0913 -- each is a setting of its own, and all but the row have defaults
     spec: ModelSpec,
     *,
     models_folder: Path | None = None,
     device: str = "auto",
     batch: int = 0,
     precision: Precision = "float32",
+    text_blanked: bool = False,
 ) -> Embedder:
     """Load a model with its real weights; never go on with random ones.
 
@@ -247,6 +248,7 @@ def load_model(
         device: as `RADSEARCH_DEVICE`; of several the first.
         batch: images in one pass; 0 for what suits the device.
         precision: of the products; vectors of another precision have another fingerprint.
+        text_blanked: whether its pictures had text blanked; likewise.
 
     Raises:
         ModelUnavailableError: weights are missing or of another architecture, or state another preprocessing.
@@ -259,7 +261,7 @@ def load_model(
     weights = find_weights(spec, models_folder)
     refuse_disagreement(spec, weights.place)
     loader = cast("Loader", importlib.import_module(f"radsearch.models.loaders.{spec.library}"))
-    fingerprint = fingerprint_of(spec, weights, precision)
+    fingerprint = fingerprint_of(spec, weights, precision, text_blanked=text_blanked)
     try:
         return Embedder(spec, fingerprint, loader.load(spec, weights), device=chosen, batch=batch)
     except RadSearchError:

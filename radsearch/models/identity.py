@@ -14,13 +14,14 @@ def fingerprint_for(
     Args:
         spec: its row.
         weights: where they lie.
-        settings: device and precision.
+        settings: device and precision, and whether text is blanked.
         held: the fingerprint that the index has of it already: where the settings leave the precision open, it stays.
 
     Raises:
         SettingsError: the row does not allow the precision that is asked for; there is no such device.
     """
-    return fingerprint_of(spec, weights, _precision(spec, settings, held))
+    precision = _precision(spec, settings, held)
+    return fingerprint_of(spec, weights, precision, text_blanked=bool(settings.blank_text))
 
 
 def _precision(spec: ModelSpec, settings: Settings, held: Fingerprint | None) -> Precision:

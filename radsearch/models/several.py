@@ -34,6 +34,7 @@ class EmbeddingOrder:
     device: str
     models_folder: Path | None
     batch: int
+    text_blanked: bool = False
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -71,7 +72,12 @@ def _load(order: EmbeddingOrder, spec: ModelSpec, precision: Precision) -> "Embe
     from radsearch.models.base import load_model
 
     return load_model(
-        spec, models_folder=order.models_folder, device=order.device, batch=order.batch, precision=precision
+        spec,
+        models_folder=order.models_folder,
+        device=order.device,
+        batch=order.batch,
+        precision=precision,
+        text_blanked=order.text_blanked,
     )
 
 
@@ -92,11 +98,12 @@ class _Device:
 class DeviceProcesses:
     """A process a device. Use it as a context manager."""
 
-    def __init__(self, devices: Sequence[str], models_folder: Path | None, batch: int) -> None:
+    def __init__(
+        self, devices: Sequence[str], models_folder: Path | None, batch: int, *, text_blanked: bool = False
+    ) -> None:
         self.batch = batch
-        self._devices = [
-            _Device(name, IsolatedPool(EmbeddingOrder(name, models_folder, batch), 1, _NO_LIMITS)) for name in devices
-        ]
+        orders = [EmbeddingOrder(name, models_folder, batch, text_blanked) for name in devices]
+        self._devices = [_Device(order.device, IsolatedPool(order, 1, _NO_LIMITS)) for order in orders]
         self._freed = threading.Condition()
 
     def __enter__(self) -> Self:

@@ -12,6 +12,7 @@ from pathlib import Path
 from radsearch.errors import ModelUnavailableError
 from radsearch.models.spec import ModelSpec, Precision
 from radsearch.rendering import RENDERING_VERSION
+from radsearch.rendering.text import BLANKING_VERSION
 from radsearch.study import Fingerprint
 
 TEXT_TOWER = "text"
@@ -79,8 +80,17 @@ def text_repository(spec: ModelSpec) -> tuple[str, str]:
     return repository, revision
 
 
-def fingerprint_of(spec: ModelSpec, weights: Weights, precision: Precision = "float32") -> Fingerprint:
-    """The model's fingerprint, read off its weights and its row (docs/decisions/0003-fingerprint.md)."""
+def fingerprint_of(
+    spec: ModelSpec, weights: Weights, precision: Precision = "float32", *, text_blanked: bool = False
+) -> Fingerprint:
+    """The model's fingerprint, read off its weights and its row (docs/decisions/0003-fingerprint.md).
+
+    Args:
+        spec: the row.
+        weights: where they lie.
+        precision: of the products.
+        text_blanked: whether text is looked for in the pictures that it sees, and blanked.
+    """
     digest = hashlib.sha256()
     described = [weights.place / _DESCRIPTIONS[spec.library]] if spec.library in _DESCRIPTIONS else []
     for file in (*weights.files, *(file for file in described if file.is_file())):
@@ -94,6 +104,7 @@ def fingerprint_of(spec: ModelSpec, weights: Weights, precision: Precision = "fl
         f"mean {_listed(how.mean)}, std {_listed(how.std)}",
         spec.pooling,
         *(f"{name} {value}" for name, value in spec.config if name != "architecture"),
+        *([f"text blanked (version {BLANKING_VERSION})"] if text_blanked else []),
     )
     return Fingerprint(
         model=spec.name,

@@ -13,7 +13,7 @@ from radsearch.privacy import Pseudonymizer
 from radsearch.reading import nifti, raster
 from radsearch.reading.choice import ALL_FRAMES, FrameChoice, choice_of
 from radsearch.reading.isolation import renew_time_limit
-from radsearch.study import FileIdentity, StudyImage
+from radsearch.study import FileIdentity, StudyImage, TextRisk
 
 __all__ = ["ALL_FRAMES", "FrameChoice", "choice_of", "identify", "read", "study_uid"]
 
@@ -40,17 +40,19 @@ def identify(path: Path, pseudonymizer: Pseudonymizer, *, name: str, choice: Fra
     """
     kind = _recognise(path)
     uid: str | None = None
+    text_risk: TextRisk | None = None
     frames, chosen = 1, choice.of(1, is_cine=False)
     if kind == "dicom":
         from radsearch.reading import dicom
 
-        uid, frames, chosen = dicom.read_identity(path, choice)
+        told = dicom.read_identity(path, choice)
+        uid, frames, chosen, text_risk = told.uid, told.frames, told.chosen, told.text_risk
     elif kind == "nifti":
         frames = nifti.count_frames(path)
         chosen = choice.of(frames, is_cine=False)
     instance = pseudonymizer.pseudonym("instance", uid or name)
     content = pseudonymizer.content(path, each_chunk=renew_time_limit)  # a large file on a slow disk is no hang
-    return FileIdentity(instance, content, frames, chosen)
+    return FileIdentity(instance, content, frames, chosen, text_risk)
 
 
 def read(path: Path, pseudonymizer: Pseudonymizer, numbers: Sequence[int] | None = None) -> Iterator[StudyImage]:

@@ -9,22 +9,23 @@ from pydicom.dataset import Dataset
 
 from radsearch.errors import UnreadableImageError
 from radsearch.privacy import Pseudonymizer
+from radsearch.reading.burned_in import TEXT_TAGS, read_text_risk
 from radsearch.reading.choice import FrameChoice
 from radsearch.reading.codecs import FrameFormat
 from radsearch.reading.decoding import PIXEL_TAGS, decode, frame_format, is_compressed
 from radsearch.reading.elements import text_of, whole_number_of
 from radsearch.reading.facts import FACT_TAGS, read_facts
 from radsearch.reading.functional_groups import GROUP_TAGS
-from radsearch.reading.geometry import GEOMETRY_TAGS, read_geometry
+from radsearch.reading.geometry import GEOMETRY_TAGS, ULTRASOUND_REGIONS, read_geometry
 from radsearch.reading.greyscale import GREYSCALE_TAGS, read_greyscale
 from radsearch.reading.opening import OpenedDicom, PixelElement, open_dicom
 from radsearch.reading.vocabulary import no_picture_reason
-from radsearch.study import Facts, Pixels, StudyImage
+from radsearch.study import Facts, Geometry, Pixels, StudyImage, TextRisk
 
 _IDENTITY_TAGS = ("SOPInstanceUID", "SOPClassUID", "Modality", "NumberOfFrames", "FrameTime", "CineRate")
 _SIZE_TAGS = ("Rows", "Columns", "SamplesPerPixel", "BitsAllocated", "PhotometricInterpretation")
 _ALL_TAGS = tuple(
-    dict.fromkeys((*_IDENTITY_TAGS, *PIXEL_TAGS, *FACT_TAGS, *GREYSCALE_TAGS, *GEOMETRY_TAGS, *GROUP_TAGS))
+    dict.fromkeys((*_IDENTITY_TAGS, *PIXEL_TAGS, *FACT_TAGS, *GREYSCALE_TAGS, *GEOMETRY_TAGS, *GROUP_TAGS, *TEXT_TAGS))
 )
 _GREY_DIMENSIONS = 2
 _AS_THEY_ARE = ("MONOCHROME1", "MONOCHROME2", "RGB")
@@ -46,16 +47,32 @@ class _Frames:
     count: int
 
 
-def read_identity(path: Path, choice: FrameChoice) -> tuple[str | None, int, tuple[int, ...]]:
-    """SOP Instance UID (None where there is none), number of frames, numbers of the chosen ones; from the header alone.
+@dataclass(frozen=True, slots=True)
+class HeaderIdentity:
+    """What a header tells of its file: SOP Instance UID (None where there is none), how many frames, which are chosen.
+
+    text_risk: why text may be burned into them.
+    """
+
+    uid: str | None
+    frames: int
+    chosen: tuple[int, ...]
+    text_risk: TextRisk | None
+
+
+def read_identity(path: Path, choice: FrameChoice) -> HeaderIdentity:
+    """From the header alone.
 
     Raises:
         UnreadableImageError: the file is no DICOM, holds no picture, or its header is damaged or belied by its size.
     """
-    with open_dicom(path, (*_IDENTITY_TAGS, *_SIZE_TAGS)) as opened:
+    with open_dicom(path, (*_IDENTITY_TAGS, *_SIZE_TAGS, *TEXT_TAGS, *GEOMETRY_TAGS)) as opened:
         header = opened.header
-        frames = _frames_of(opened).count
-        return text_of(header, "SOPInstanceUID") or None, frames, choice.of(frames, is_cine=_is_cine(header))
+        frames = _frames_of(opened)
+        chosen = choice.of(frames.count, is_cine=_is_cine(header))
+        geometry = read_geometry(header, 0, frames.like.rows, frames.like.columns)
+        uid = text_of(header, "SOPInstanceUID") or None
+        return HeaderIdentity(uid, frames.count, chosen, _text_risk(header, geometry))
 
 
 def read_study_uid(path: Path) -> str | None:
@@ -101,13 +118,22 @@ def _study_image(opened: OpenedDicom, frames: _Frames, pixels: Pixels, facts: Fa
     geometry = read_geometry(header, number - 1, *pixels.shape[:2])
     turned = {"PALETTE COLOR": " looked up in its palette"}.get(like.photometric, " turned into RGB")
     encoding = f"DICOM, {opened.syntax.name}, {like.photometric}{'' if like.photometric in _AS_THEY_ARE else turned}"
-    return StudyImage(pixels, greyscale, facts, bits, number, frames.count, geometry, encoding)
+    risk = _text_risk(header, geometry)
+    return StudyImage(pixels, greyscale, facts, bits, number, frames.count, geometry, encoding, risk)
+
+
+def _text_risk(header: Dataset, geometry: Geometry) -> TextRisk | None:
+    return read_text_risk(header, _sop_class(header), cut_to_regions=geometry.crop_reason == ULTRASOUND_REGIONS)
+
+
+def _sop_class(header: Dataset) -> str:
+    return text_of(header, "SOPClassUID") or text_of(header.file_meta, "MediaStorageSOPClassUID")
 
 
 def _frames_of(opened: OpenedDicom) -> _Frames:
     """Skip what is no picture, and refuse what cannot be one: no pixels, or fewer bytes than its frames need."""
     header = opened.header
-    sop_class = text_of(header, "SOPClassUID") or text_of(header.file_meta, "MediaStorageSOPClassUID")
+    sop_class = _sop_class(header)
     reason = no_picture_reason(sop_class)
     if reason is not None:
         raise UnreadableImageError(f"no picture: {reason}", skipped=True)

@@ -19,12 +19,16 @@ def tags_of(keywords: tuple[str, ...]) -> tuple[BaseTag, ...]:
 
 def text_of(header: Dataset, keyword: str) -> str:
     """The first value of an element as stripped text; empty where it is absent, empty or cannot be decoded."""
+    return next(iter(texts_of(header, keyword)), "")
+
+
+def texts_of(header: Dataset, keyword: str) -> list[str]:
+    """All values of an element as stripped texts; none where it is absent, empty, a sequence or cannot be decoded."""
     value = _value(header, keyword)
-    if isinstance(value, Sequence):
-        return ""
-    if isinstance(value, (list, tuple)) or type(value).__name__ == "MultiValue":
-        value = value[0] if len(value) else None
-    return "" if value is None else str(value).strip()
+    if value is None or isinstance(value, Sequence):
+        return []
+    several = isinstance(value, (list, tuple)) or type(value).__name__ == "MultiValue"
+    return ["" if one is None else str(one).strip() for one in (value if several else [value])]
 
 
 def number_of(header: Dataset, keyword: str) -> float | None:

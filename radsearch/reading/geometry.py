@@ -6,7 +6,7 @@ from pydicom.dataset import Dataset
 
 from radsearch.reading.elements import items_of, number_of, text_of
 from radsearch.reading.functional_groups import group_with
-from radsearch.study import Geometry
+from radsearch.study import Box, Geometry
 
 GEOMETRY_TAGS = (
     "Modality", "PixelSpacing", "ImagerPixelSpacing", "NominalScannedPixelSpacing", "PixelAspectRatio",
@@ -19,9 +19,8 @@ _LARGEST_ASPECT = 20.0
 _PICTURES = (1, 2, 3)  # Region Spatial Format, PS3.3 C.8.5.5.1.1: 2D, M-mode, spectral; 4 and 5: waveform, graphics
 _SMALLEST_SHARE = 0.05  # of the picture: a smaller crop is taken for a mistake of the header
 _SPACINGS = ("PixelSpacing", "ImagerPixelSpacing", "NominalScannedPixelSpacing")
+ULTRASOUND_REGIONS = "ultrasound regions"  # the reason for a crop
 _PROJECTION = frozenset(("CR", "DX", "MG", "IO", "PX", "RG", "XR"))
-
-Box = tuple[int, int, int, int]
 
 
 def read_geometry(header: Dataset, frame_index: int, rows: int, columns: int) -> Geometry:
@@ -32,7 +31,7 @@ def read_geometry(header: Dataset, frame_index: int, rows: int, columns: int) ->
     The crop is the box around the Ultrasound Regions that show echoes (2D, M-mode, spectra; C.8.5.5), outside of which
     text and scales are burned in, or the rectangular Display Shutter (C.7.6.11).
     """
-    crop, reason = _ultrasound_box(header, rows, columns), "ultrasound regions"
+    crop, reason = _ultrasound_box(header, rows, columns), ULTRASOUND_REGIONS
     if crop is None:
         crop, reason = _shutter(header, rows, columns), "display shutter"
     bordered = text_of(header, "Modality").upper() in _PROJECTION

@@ -1,16 +1,19 @@
 """Render stored pixel values as the 8-bit picture that models and people see (docs/rendering.md).
 
 The order is: cut to what shows the body, then the grey values of PS3.3 C.11 and C.7.6.3 (modality LUT or rescale, VOI
-LUT or window or a stated fallback, inversion, 8 bits), then square pixels.
+LUT or window or a stated fallback, inversion, 8 bits), then square pixels, then what is done about burned-in text.
 """
 
 from dataclasses import dataclass
 
 import numpy as np
 
+from radsearch.rendering.burned_in import SHOW_ALL, TextPolicy, text_policy_of, without_text
 from radsearch.rendering.geometry import cut, with_square_pixels
 from radsearch.rendering.greyscale import show_grey
 from radsearch.study import Picture, Pixels, StudyImage
+
+__all__ = ["RENDERING_VERSION", "SHOW_ALL", "Rendered", "TextPolicy", "render", "render_with_steps", "text_policy_of"]
 
 RENDERING_VERSION = 2  # part of every model's fingerprint: raise it with any change of what comes out
 
@@ -25,13 +28,23 @@ class Rendered:
     steps: tuple[str, ...]
 
 
-def render(image: StudyImage) -> Picture:
-    """The picture of one frame: (rows, columns) grey or (rows, columns, 3) RGB, uint8, with square pixels."""
-    return render_with_steps(image).picture
+def render(image: StudyImage, policy: TextPolicy = SHOW_ALL) -> Picture:
+    """The picture of one frame: (rows, columns) grey or (rows, columns, 3) RGB, uint8, with square pixels.
+
+    Args:
+        image: the frame as it was read.
+        policy: what is done about text that may be burned in. All that takes in, searches by or shows somebody's files
+            gives the settings' own (`text_policy_of`).
+
+    Raises:
+        UnreadableImageError: the policy refuses it; or text cannot be looked for in it.
+    """
+    return render_with_steps(image, policy).picture
 
 
-def render_with_steps(image: StudyImage) -> Rendered:
+def render_with_steps(image: StudyImage, policy: TextPolicy = SHOW_ALL) -> Rendered:
     """As `render`, with the steps that it took."""
+    policy.admit(image.text_risk)
     steps = _how_it_was_read(image)
     padding = image.greyscale.padding if image.greyscale else None
     with np.errstate(all="ignore"):  # huge values end at one end of the grey scale
@@ -40,7 +53,8 @@ def render_with_steps(image: StudyImage) -> Rendered:
             picture = _colour_to_bytes(pixels, image.bits, steps)
         else:
             picture = show_grey(pixels, image.greyscale, steps)
-    return Rendered(with_square_pixels(picture, image.geometry.pixel_aspect, steps), tuple(steps))
+    picture = without_text(with_square_pixels(picture, image.geometry.pixel_aspect, steps), image, policy, steps)
+    return Rendered(picture, tuple(steps))
 
 
 def _how_it_was_read(image: StudyImage) -> list[str]:

@@ -1,7 +1,7 @@
 """Read and render one file, such as an uploaded query, in a process apart: it cannot take the caller along."""
 
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -9,7 +9,8 @@ from radsearch.errors import UnreadableImageError
 from radsearch.privacy import Pseudonymizer
 from radsearch.reading import FrameChoice, identify, read, study_uid
 from radsearch.reading.isolation import IsolatedPool, Limits, Refusal
-from radsearch.rendering import Rendered, render_with_steps
+from radsearch.rendering import Rendered, TextPolicy, render, render_with_steps
+from radsearch.rendering.text import find_text
 from radsearch.study import Facts, FileIdentity, StudyImage
 
 _Identify = tuple[Path, str, FrameChoice]
@@ -28,8 +29,8 @@ class Shown:
 class ReaderApart:
     """As `reading` and `rendering`, behind one worker process, which is kept for the next file."""
 
-    def __init__(self, pseudonymizer: Pseudonymizer, limits: Limits) -> None:
-        self._pool = IsolatedPool(pseudonymizer, 1, limits)
+    def __init__(self, pseudonymizer: Pseudonymizer, limits: Limits, policy: TextPolicy) -> None:
+        self._pool = IsolatedPool(_Order(pseudonymizer, policy), 1, limits)
 
     def identify(self, path: Path, *, name: str, choice: FrameChoice) -> FileIdentity:
         """As `reading.identify`; a file that crashes the worker or reaches a limit raises UnreadableImageError too."""
@@ -42,7 +43,10 @@ class ReaderApart:
         return _unless_refused(answer)
 
     def read(self, path: Path, number: int) -> StudyImage:
-        """One frame of a file as it was read (number from 1); raises as `identify`."""
+        """One frame of a file as it was read (number from 1), with the places of text in it; raises as `identify`.
+
+        A file that the policy refuses raises UnreadableImageError.
+        """
         (answer,) = self._pool.begin(_read, [(path, number)]).results()
         return _unless_refused(answer)
 
@@ -56,16 +60,24 @@ class ReaderApart:
         self._pool.close()
 
 
-_readers: dict[tuple[Pseudonymizer, Limits], ReaderApart] = {}
+@dataclass(frozen=True, slots=True)
+class _Order:
+    """What the worker needs to know."""
+
+    pseudonymizer: Pseudonymizer
+    policy: TextPolicy
+
+
+_readers: dict[tuple[Pseudonymizer, Limits, TextPolicy], ReaderApart] = {}
 _lock = threading.Lock()
 
 
-def reader_apart(pseudonymizer: Pseudonymizer, limits: Limits) -> ReaderApart:
+def reader_apart(pseudonymizer: Pseudonymizer, limits: Limits, policy: TextPolicy) -> ReaderApart:
     """The reader of this process; its worker starts with the first call and ends with the process."""
     with _lock:
-        if (pseudonymizer, limits) not in _readers:
-            _readers[pseudonymizer, limits] = ReaderApart(pseudonymizer, limits)
-        return _readers[pseudonymizer, limits]
+        if (pseudonymizer, limits, policy) not in _readers:
+            _readers[pseudonymizer, limits, policy] = ReaderApart(pseudonymizer, limits, policy)
+        return _readers[pseudonymizer, limits, policy]
 
 
 def close_readers() -> None:
@@ -75,23 +87,29 @@ def close_readers() -> None:
             _readers.popitem()[1].close()
 
 
-def _identify(pseudonymizer: Pseudonymizer, asked: _Identify) -> FileIdentity | Refusal:
+def _identify(order: _Order, asked: _Identify) -> FileIdentity | Refusal:
     path, name, choice = asked
-    return identify(path, pseudonymizer, name=name, choice=choice)
+    return identify(path, order.pseudonymizer, name=name, choice=choice)
 
 
-def _show(pseudonymizer: Pseudonymizer, asked: _Show) -> Shown | Refusal:
-    image = _read(pseudonymizer, asked)
-    return Shown(render_with_steps(image), image.facts)
+def _show(order: _Order, asked: _Show) -> Shown | Refusal:
+    image = _frame(order, asked)
+    return Shown(render_with_steps(image, order.policy), image.facts)
 
 
-def _read(pseudonymizer: Pseudonymizer, asked: _Show) -> StudyImage:
+def _read(order: _Order, asked: _Show) -> StudyImage | Refusal:
+    image = _frame(order, asked)
+    order.policy.admit(image.text_risk)
+    return replace(image, text_places=find_text(render(image))) if order.policy.blank else image
+
+
+def _frame(order: _Order, asked: _Show) -> StudyImage:
     path, number = asked
-    (image,) = read(path, pseudonymizer, [number])
+    (image,) = read(path, order.pseudonymizer, [number])
     return image
 
 
-def _study_uid(_pseudonymizer: Pseudonymizer, path: Path) -> str | None:
+def _study_uid(_order: _Order, path: Path) -> str | None:
     return study_uid(path)
 
 

@@ -45,4 +45,5 @@ class Embedders:
             device=self._settings.device,
             batch=1,
             precision=cast("Precision", held.precision),
+            text_blanked=bool(self._settings.blank_text),
         )

@@ -11,7 +11,7 @@ from radsearch.errors import NothingToSearchError, no_such_frame
 from radsearch.privacy import Pseudonymizer
 from radsearch.reading import choice_of
 from radsearch.reading.isolation import limits_of
-from radsearch.rendering import Rendered
+from radsearch.rendering import Rendered, text_policy_of
 from radsearch.rendering.apart import Shown, reader_apart
 from radsearch.search.embedders import Embedders
 from radsearch.settings import Settings
@@ -43,7 +43,7 @@ class QueryFile:
         self._path = path
         self._frame = frame
         self._choice = choice_of(settings)
-        self._reader = reader_apart(pseudonymizer, limits_of(settings))
+        self._reader = reader_apart(pseudonymizer, limits_of(settings), text_policy_of(settings))
         self.pseudonymizer = pseudonymizer
         self.vectors: dict[Fingerprint, Vectors] = {}
         self.part: Part | None = None
