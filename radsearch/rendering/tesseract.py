@@ -44,7 +44,7 @@ def read_words(picture: Picture) -> list[Word]:
     """
     rows, columns = picture.shape
     try:
-        done = subprocess.run(  # noqa: S603 # nosec B603 -- a fixed command; the picture goes to its standard input
+        done = subprocess.run(  # noqa: S603 -- a fixed command; the picture is its input  # nosec B603
             _COMMAND,
             input=b"P5 %d %d 255\n" % (columns, rows) + picture.tobytes(),
             capture_output=True,
