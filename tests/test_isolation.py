@@ -262,7 +262,7 @@ def give(_order: str, item: str) -> object:
 
 
 def die_and_give(order: str, item: str) -> object:
-    """Dies at the first try; but not in a worker that has answered with a trap, and to which nobody listens any more."""
+    """Dies at the first try; but not in a worker that has answered with a trap, to which nobody listens any more."""
     lost = Path(order) / f"trapped-{os.getpid()}"
     if not lost.exists():
         kill_itself_once(order, item)
