@@ -18,7 +18,7 @@ import numpy as np
 from radsearch import errors
 
 _ROOMS = ("radsearch.", "ingest.")
-_BUILTINS = {"complex": complex, "frozenset": frozenset, "range": range, "set": set, "slice": slice}
+_BUILTINS = (complex, frozenset, range, set, slice)
 _PLAIN_NUMBERS = re.compile(r"[<>|][biufc]\d{1,2}")
 _PROTOCOL = 5  # the first with bytes that may be written to, as an array's have to be
 
@@ -84,7 +84,7 @@ def _make_record(room: str, name: str, values: tuple[Any, ...]) -> Any:
     kind = getattr(importlib.import_module(room), name, None) if room.startswith(_ROOMS) else None
     if not isinstance(kind, type) or kind.__module__ != room or not _is_record(kind):
         raise pickle.UnpicklingError(f"an answer of a worker holds {room}.{name}")
-    record = object.__new__(kind)
+    record: Any = object.__new__(kind)
     for field, value in zip(fields(kind), values, strict=True):
         object.__setattr__(record, field.name, value)
     return record
@@ -105,7 +105,10 @@ def _make_fault(words: tuple[Any, ...]) -> OSError:
 
 _array, _number, _path = _Maker(_make_array), _Maker(_make_number), _Maker(_make_path)
 _record, _error, _fault = _Maker(_make_record), _Maker(_make_error), _Maker(_make_fault)
-_MAKERS = {maker.__reduce__(): maker for maker in (_array, _number, _path, _record, _error, _fault)}
+_NAMES: dict[tuple[str, str], Callable[..., Any]] = {
+    **{(__name__, maker.__reduce__()): maker for maker in (_array, _number, _path, _record, _error, _fault)},
+    **{("builtins", kind.__name__): kind for kind in _BUILTINS},
+}
 
 
 class _Packer(pickle.Pickler):
@@ -128,7 +131,7 @@ class _Packer(pickle.Pickler):
 
 class _Unpacker(pickle.Unpickler):  # nosec B301 # what it makes is chosen below
     def find_class(self, module: str, name: str) -> Any:
-        found = {__name__: _MAKERS, "builtins": _BUILTINS}.get(module, {}).get(name)
+        found = _NAMES.get((module, name))
         if found is None:
             raise pickle.UnpicklingError(f"an answer of a worker holds {module}.{name}")
         return found
