@@ -1,9 +1,9 @@
 """The audit: who searched, opened, exported and revealed what, as lines of JSON that are only ever added."""
 
 import fcntl
-import getpass
 import json
 import os
+import pwd
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -56,10 +56,10 @@ def audit_of(settings: Settings, who: str | None = None) -> Audit:
 
 
 def system_user() -> str:
-    """The name of this process's user, or his number where he has none."""
+    """The name of this process's user, or his number where he has none; not what his environment says that he is."""
     try:
-        return getpass.getuser()
-    except (KeyError, OSError):
+        return pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:
         return str(os.getuid())
 
 

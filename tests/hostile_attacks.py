@@ -346,7 +346,7 @@ def snapshot(*members: tuple[str, dict[str, Any], bytes], mode: str = "w") -> Ca
                 for field, value in fields.items():
                     setattr(member, field, value)
                 if "size" in fields:  # it has not so many bytes
-                    archive.fileobj.write(member.tobuf())
+                    archive.fileobj.write(member.tobuf(tarfile.GNU_FORMAT))
                     continue
                 archive.addfile(member, io.BytesIO(content))
         words = said(lambda: restore(file, replace(scene.settings, index=str(scene.folder / "restored"))))
@@ -354,6 +354,22 @@ def snapshot(*members: tuple[str, dict[str, Any], bytes], mode: str = "w") -> Ca
         return words.replace(str(scene.folder), "") if not left else f"LEFT BEHIND: {left}"
 
     return attack
+
+
+def chain_of_links() -> list[tuple[str, dict[str, Any], bytes]]:
+    """Links to folders whose true path is too long for the system to be asked for, and one back up from there.
+
+    The `data` filter of Pythons before 3.11.13 takes its end for a place within (CVE-2025-4517).
+    """
+    members, deep, short = [], "", ""
+    for letter in "abcdefghijklmnop":
+        folder = "d" * 247
+        members.append((f"./{deep}{folder}", {"type": b"5"}, b""))
+        members.append((f"./{deep}{letter}", {"type": b"2", "linkname": folder}, b""))
+        deep, short = f"{deep}{folder}/", f"{short}{letter}/"
+    members.append((f"./{short}{'l' * 254}", {"type": b"2", "linkname": "../" * 16}, b""))
+    members.append(("./out", {"type": b"2", "linkname": f"{short}{'l' * 254}/.."}, b""))
+    return [*members, ("./out/escaped.txt", {}, b"x")]
 
 
 def contents(names: str) -> tuple[str, dict[str, Any], bytes]:

@@ -3,6 +3,7 @@
 import base64
 import binascii
 import contextlib
+import errno
 import gzip
 import hashlib
 import io
@@ -179,14 +180,26 @@ class Marks:
 
 
 def _stored(path: Path) -> bytes:
-    """A file without its holes: an index in a folder reserves hundreds of megabytes that it never writes."""
+    """A file without its holes: an index in a folder reserves hundreds of megabytes that it never writes.
+
+    Raises:
+        OSError: it cannot be read; that is not to have no mark.
+    """
     pieces, end = [], 0
-    with path.open("rb", buffering=0) as stream, contextlib.suppress(OSError):  # which says: no more data
-        while True:
-            start = os.lseek(stream.fileno(), end, os.SEEK_DATA)
+    with path.open("rb", buffering=0) as stream:
+        while (start := _next_data(stream.fileno(), end)) is not None:
             end = os.lseek(stream.fileno(), start, os.SEEK_HOLE)
             pieces.append(os.pread(stream.fileno(), end - start, start))
     return b"\0\0".join(pieces)
+
+
+def _next_data(descriptor: int, place: int) -> int | None:
+    try:
+        return os.lseek(descriptor, place, os.SEEK_DATA)
+    except OSError as error:
+        if error.errno != errno.ENXIO:  # which says: no more data
+            raise
+        return None
 
 
 def _forms_in(word: str, content: bytes, lowered: bytes) -> Iterator[str]:

@@ -46,6 +46,13 @@ def test_the_settings_file_is_written_by_the_systems_user(settings: Settings, fi
     assert lines(file)[0]["who"] == audit.system_user() != ""
 
 
+def test_the_systems_user_is_who_he_is_and_not_who_he_says(settings: Settings, file: Path, monkeypatch) -> None:
+    for variable in ("LOGNAME", "USER", "LNAME", "USERNAME"):
+        monkeypatch.setenv(variable, "somebody else")
+    audit_of(replace(settings, audit=file)).note("reveal", ids=["one"])
+    assert lines(file)[0]["who"] == Path(f"/proc/{os.getpid()}").owner()
+
+
 def test_a_full_file_is_set_aside_and_none_is_lost(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(audit, "LARGEST_BYTES", 300)
     for number in range(20):

@@ -235,6 +235,15 @@ def test_a_worker_that_a_file_has_taken_over_runs_no_code_here(pool: IsolatedPoo
     assert pool.begin(give, ["d", "e"]).results() == ["d", "e"]
 
 
+@pytest.mark.slow
+def test_the_file_behind_a_trap_is_tried_twice_like_any_other(tmp_path: Path) -> None:
+    pool = IsolatedPool(str(tmp_path), 1, Limits(seconds=20.0, memory_mb=2048))
+    try:
+        assert pool.begin(die_and_give, ["trap", "b"]).results() == [Refusal(isolation.NO_ANSWER), "b"]
+    finally:
+        pool.close()
+
+
 class Trap:
     """Unpacks in no process but a worker."""
 
@@ -250,6 +259,16 @@ def open_trap(process: int) -> str:
 
 def give(_order: str, item: str) -> object:
     return Trap() if item == "trap" else item
+
+
+def die_and_give(order: str, item: str) -> object:
+    """Dies at the first try; but not in a worker that has answered with a trap, to which nobody listens any more."""
+    lost = Path(order) / f"trapped-{os.getpid()}"
+    if not lost.exists():
+        kill_itself_once(order, item)
+    if item == "trap":
+        lost.touch()
+    return give(order, item)
 
 
 GUARDLESS = """

@@ -4,11 +4,13 @@
 """
 
 import base64
+import errno
 import gzip
 import hashlib
 import io
 import json
 import logging
+import os
 import sqlite3
 import urllib.parse
 import zipfile
@@ -153,6 +155,19 @@ def test_plain_hashes_names_secrets_and_rows_of_databases_are_found(marks: Marks
     (found,) = marks.found_below(tmp_path).values()
     assert of_kind(found, "content")
     assert of_kind(found, "name")
+
+
+def test_what_cannot_be_read_is_not_taken_for_a_file_without_marks(
+    marks: Marks, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "kept"
+    with file.open("wb") as stream:
+        stream.seek(1 << 20)  # behind a hole
+        stream.write(marks.text("somewhere").encode())
+    assert of_kind(marks.found_in_file(file), "content")
+    monkeypatch.setattr(os, "lseek", lambda *_: (_ for _ in ()).throw(OSError(errno.EINVAL, "no holes are known here")))
+    with pytest.raises(OSError, match="no holes"):
+        marks.found_in_file(file)
 
 
 def test_what_holds_no_mark_has_none(marks: Marks) -> None:

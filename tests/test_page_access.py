@@ -414,6 +414,16 @@ def test_the_audit_says_who_searched_opened_and_browsed_which_images_and_no_word
     assert (tmp_path / "audit.jsonl").stat().st_mode & 0o777 == 0o600
 
 
+def test_an_image_that_is_opened_again_is_in_the_audit_again(ids: dict[str, list[str]], tmp_path: Path) -> None:
+    page = session(claims("our-group")).run()
+    for _ in range(2):
+        page.switch_page("views/study.py")
+        page.query_params["image"] = ids["ours"][0]
+        page.run().run()  # twice, and opened once
+        page.switch_page("views/browse.py").run()
+    assert [one["ids"] for one in _audited(tmp_path) if one["action"] == "open"] == [ids["ours"][:1]] * 2
+
+
 def test_what_cannot_be_audited_is_not_shown(
     crossed: Callable[..., list[str]], ids: dict[str, list[str]], tmp_path: Path
 ) -> None:

@@ -102,6 +102,12 @@ def test_a_path_is_hidden_to_its_end_and_the_sentence_stays(words: str, hidden: 
     assert may_show(words, Settings(index="my index", runs_folder=Path("runs"))) == hidden
 
 
+def test_where_the_audit_lies_is_hidden_too() -> None:
+    settings = Settings(audit=Path("of Erika M/audit.jsonl"), access=Path("of Erika M/access.toml"))
+    words = "the audit of Erika M/audit.jsonl cannot be written (PermissionError)"
+    assert may_show(words, settings) == "the audit [a path] cannot be written (PermissionError)"
+
+
 def test_times_and_names_in_words() -> None:
     assert [duration(one) for one in (7.6, 185, 7800)] == ["8 s", "3 min 5 s", "2 h 10 min"]
     assert moment(0) == "1970-01-01 00:00:00"

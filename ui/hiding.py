@@ -73,7 +73,8 @@ def may_show(words: str, settings: Settings) -> str:
     folders = (
         index, settings.archive_folder, settings.manifest, settings.reports_folder, settings.runs_folder,
         settings.secret_file, settings.settings_folder, settings.models_folder, settings.catalogue,
-        settings.thumbnails_folder,
+        settings.thumbnails_folder, settings.audit, settings.access,
     )  # fmt: skip
-    parents = [path.parent for path in (settings.manifest, settings.secret_file, settings.catalogue) if path]
+    files = (settings.manifest, settings.secret_file, settings.catalogue, settings.audit, settings.access)
+    parents = [path.parent for path in files if path]
     return without_paths(words, (*folders, *parents))

@@ -29,6 +29,8 @@ def begin(page: str) -> State:
 
 def visit(page: str) -> None:
     """Call it on a page without a state in its address."""
+    if st.session_state.get("page") != page:
+        st.session_state.pop("opened", None)  # who comes back opens it again
     st.session_state["page"] = page
     st.session_state.pop("part-drawn", None)
 

@@ -211,6 +211,7 @@ class _Worker:
             except NoAnswerError:
                 self._bury()  # it may do what it likes: the next file gets another one
                 results.append(Refusal(NO_ANSWER))
+                died_before = False
             except BaseException:
                 self._bury()  # answers may be on their way that nobody would wait for
                 raise
@@ -230,6 +231,8 @@ class _Worker:
                 content = connection.recv_bytes()
             answer = unpack(content)
             if isinstance(answer, Raised):
+                if not isinstance(answer.error, OSError):
+                    raise NoAnswerError
                 return answer.error
             results.append(answer)
         return None

@@ -3,7 +3,6 @@
 import contextlib
 import ctypes
 import math
-import pickle
 import re
 import resource
 import signal
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from radsearch.errors import TOO_MUCH_MEMORY, UnreadableImageError
+from radsearch.reading.answers import pack
 
 READY = b"ready"
 _MEBIBYTE = 1 << 20
@@ -44,7 +44,7 @@ class Limits:
 class Raised:
     """What the caller has to deal with: a fault of the disk."""
 
-    error: Exception
+    error: OSError
 
 
 def memory_left() -> float:
@@ -133,9 +133,9 @@ def attempt(task: Callable[[Any, Any], Any], order: object, item: object) -> Any
 
 def _packed(answer: object) -> bytes:
     try:
-        return pickle.dumps(answer)
+        return pack(answer)
     except MemoryError:
-        return pickle.dumps(Refusal(TOO_MUCH_MEMORY))
+        return pack(Refusal(TOO_MUCH_MEMORY))
 
 
 def _place(error: Exception) -> str:
