@@ -14,9 +14,7 @@ from typing import Literal
 from radsearch.errors import RadSearchError
 from radsearch.settings import Settings
 
-Action = Literal[
-    "login", "denied", "search", "browse", "map", "open", "export", "collect", "ingest", "evaluate", "reveal"
-]
+Action = Literal["login", "denied", "search", "browse", "map", "open", "export", "ingest", "evaluate", "reveal"]
 LARGEST_BYTES = 64 << 20  # then a new file is begun
 
 
