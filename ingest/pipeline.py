@@ -20,6 +20,7 @@ from ingest.decoding import (
     identify_file,
 )
 from ingest.embedding import Embedding
+from ingest.forbidden import Forbidden
 from ingest.planning import Job, Wanted, plan, stored_of
 from ingest.report import Accounts, FileOutcome
 from ingest.sources import SourceFile
@@ -73,6 +74,7 @@ class Ingestion:
         self._wanted = Wanted(frozenset(model.name for model in models), self._thumbnails is not None)
         self._pseudonymizer = pseudonymizer
         self._policy = text_policy_of(settings)
+        self._forbidden = Forbidden(index)
         preprocessings = tuple(dict.fromkeys(model.preprocessing for model in models))
         workers = settings.workers or max(1, usable_cores() - 1)
         self._decode_ahead = workers + 1
@@ -114,6 +116,7 @@ class Ingestion:
         yield self._chunks(enumerate(files()))
         while again := self.accounts.second_chances():
             yield self._chunks((position, file) for position, file in enumerate(files()) if position in again)
+        self.accounts.images_taken_out += self._forbidden.take_out_the_rest()
 
     def _chunks(self, files: Iterator[tuple[int, SourceFile]]) -> Iterator[Chunk]:
         """Go through the files in their order and hand out those that have to be embedded.
@@ -209,6 +212,7 @@ class Ingestion:
                 self._catalogue.record(place for place in places if not self.known_only or place[0] in stored)
             except RadSearchError as error:  # the images are worth more than the way back to their files
                 self._catalogue, self.catalogue_fault = None, error
+        self.accounts.images_taken_out += self._forbidden.take_out()
         self.accounts.record(settled)
         return jobs
 
@@ -216,12 +220,13 @@ class Ingestion:
         """Why a file is not looked at further; what was taken of it when more was allowed leaves the index."""
         if self.known_only and not known:
             return Refusal("not in the index yet", skipped=True)
-        forbidden = self._policy.refusal(decode.identified.identity.text_risk)
-        if forbidden is None:
+        identity = decode.identified.identity
+        reason = self._policy.refusal(identity.text_risk)
+        if reason is None:
+            self._forbidden.allow(identity)
             return None
-        if known:
-            self._index.delete(list(known))
-        return Refusal(forbidden)
+        self._forbidden.refuse(identity, known)
+        return Refusal(reason)
 
     def _met_before(self, identified: Identified, position: int) -> Refusal | None:
         """In one run the first file of an instance is taken: two would overwrite each other, run after run."""

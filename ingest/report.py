@@ -36,6 +36,7 @@ class Accounts:
     def __init__(self) -> None:
         self._database = sqlite3.connect("", check_same_thread=False)  # "" is SQLite's private temporary file
         self._lock = threading.Lock()
+        self.images_taken_out = 0  # of the index, since RADSEARCH_BURNED_IN does not allow them any more
         self._database.execute(
             "CREATE TABLE files (position INTEGER PRIMARY KEY, file TEXT, outcome TEXT, reason TEXT, images INTEGER)"
         )
@@ -124,6 +125,7 @@ class Summary:
     images: int
     seconds: float
     models: tuple[Fingerprint, ...]
+    images_taken_out: int = 0
 
     @property
     def images_per_second(self) -> float:
@@ -139,9 +141,10 @@ class Summary:
 
     def lines(self) -> list[str]:
         """The figures in words."""
+        gone = f"{self.images_taken_out} images taken out of the index; " if self.images_taken_out else ""
         figures = (
             f"{self.found} files: {self.indexed} indexed ({self.images} images), {self.unchanged} unchanged, "
-            f"{sum(self.skipped.values())} skipped, {sum(self.refused.values())} refused; "
+            f"{sum(self.skipped.values())} skipped, {sum(self.refused.values())} refused; {gone}"
             f"{self.seconds:.1f} s, {self.images_per_second} images/s"
         )
         said = [figures]
@@ -162,6 +165,7 @@ def summarise(accounts: Accounts, models: Sequence[Fingerprint], seconds: float)
         images=accounts.images(),
         seconds=round(seconds, 3),
         models=tuple(models),
+        images_taken_out=accounts.images_taken_out,
     )
 
 
@@ -206,6 +210,7 @@ def _write(stream: IO[str], summary: Summary, accounts: Accounts) -> None:
         "skipped": summary.skipped,
         "refused": summary.refused,
         "images": summary.images,
+        "images_taken_out": summary.images_taken_out,
         "seconds": summary.seconds,
         "images_per_second": summary.images_per_second,
         "model": asdict(summary.models[0]) if summary.models else {},

@@ -11,6 +11,7 @@ Pixels: TypeAlias = NDArray[Any]
 Picture: TypeAlias = NDArray[np.uint8]
 """(rows, columns) grey or (rows, columns, 3) RGB, 8 bit, as a person would see it."""
 Vectors: TypeAlias = NDArray[np.float32]
+TEXT_BLANKED = "text blanked"  # how the step of a fingerprint's preprocessing begins that says so
 Box: TypeAlias = tuple[int, int, int, int]
 """(top, left, bottom, right) in pixels, the last two excluded."""
 
@@ -254,6 +255,11 @@ class Fingerprint:
     preprocessing: str
     precision: str
     rendering: int
+
+    @property
+    def blanking(self) -> str:
+        """How text was blanked in the pictures that the model saw; empty where it was not."""
+        return next((step for step in self.preprocessing.split("; ") if step.startswith(TEXT_BLANKED)), "")
 
     def differences(self, other: "Fingerprint") -> list[str]:
         """`field: this -> other` for each field that differs."""

@@ -1,12 +1,14 @@
 """Text that may be burned into pixels: what a header says of it, and what each policy makes of it everywhere."""
 
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from inline_pool import InlinePool
+from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset
 from pydicom.uid import (
     ComputedRadiographyImageStorage,
@@ -17,6 +19,7 @@ from pydicom.uid import (
     UltrasoundImageStorage,
     UltrasoundMultiFrameImageStorage,
     VLEndoscopicImageStorage,
+    generate_uid,
 )
 from tiny_models import add_tiny_model
 
@@ -26,7 +29,7 @@ from ingest.report import Summary, summarise
 from ingest.sources import Archive
 from ingest.whole import ingest_all
 from radsearch.catalogue import Catalogue
-from radsearch.errors import RadSearchError, UnreadableImageError
+from radsearch.errors import IndexMismatchError, RadSearchError, UnreadableImageError
 from radsearch.index import Stored, open_index
 from radsearch.models import find_model
 from radsearch.models.identity import fingerprint_for
@@ -36,13 +39,16 @@ from radsearch.reading import identify, read
 from radsearch.reading.burned_in import read_text_risk
 from radsearch.rendering import TextPolicy, apart, render, render_with_steps
 from radsearch.rendering.windowing import windowed
-from radsearch.search import QueryFile
+from radsearch.search import Embedders, QueryFile
 from radsearch.settings import Settings
 from radsearch.study import Facts, Greyscale, StudyImage, TextRisk
+from ui.lease import Lease
 from ui.originals import Originals
+from ui.searching import Surroundings
 
 CAPTURE = "text may be burned in (secondary capture), which RADSEARCH_BURNED_IN does not allow"
 NO_REGIONS = "text may be burned in (ultrasound without regions), which RADSEARCH_BURNED_IN does not allow"
+SAYS_SO = "text may be burned in (its header says so), which RADSEARCH_BURNED_IN does not allow"
 WITH_REGIONS = "text may be burned in (ultrasound), which RADSEARCH_BURNED_IN does not allow"
 
 
@@ -79,6 +85,8 @@ SCREEN = ["DERIVED", "SECONDARY", "SCREEN SAVE"]
         (CTImageStorage, {}, None),
         (CTImageStorage, {"BurnedInAnnotation": "YES"}, "its header says so"),
         (CTImageStorage, {"BurnedInAnnotation": "YES", DEIDENTIFIED_BY: CLEANED}, "its header says so"),
+        (CTImageStorage, {"BurnedInAnnotation": ["NO", "YES"]}, "its header says so"),
+        (SecondaryCaptureImageStorage, {"BurnedInAnnotation": ["NO", ""]}, "secondary capture"),
         (CTImageStorage, {"ImageType": ["DERIVED", "SECONDARY", "AXIAL"]}, None),
         (CTImageStorage, {"ImageType": SCREEN}, "screen save"),
         (CTImageStorage, {"ImageType": ["DERIVED", "SECONDARY", "", "SCREEN_SNAPSHOT"]}, "screen save"),
@@ -116,6 +124,13 @@ def test_regions_help_an_ultrasound_whatever_else_is_said(elements: dict[str, ob
     assert risk.cropped
 
 
+@pytest.mark.parametrize("value", [b"YES\0", b"\0yes"])
+def test_an_element_of_bytes_is_read_as_its_text(value: bytes) -> None:
+    header = Dataset()
+    header.add(DataElement("BurnedInAnnotation", "OB", value))
+    assert read_text_risk(header, CTImageStorage, cut_to_regions=False) == TextRisk("its header says so")
+
+
 def test_regions_do_not_help_a_capture() -> None:
     """They may be those of the picture that was captured."""
     capture = risk_of(SecondaryCaptureImageStorage, cut_to_regions=True, Modality="US")
@@ -146,6 +161,12 @@ def test_rendering_says_what_was_done() -> None:
         render(image, TextPolicy("crop"))
 
 
+@pytest.mark.parametrize(("rows", "words"), [(6, "100"), (3, "50")])
+def test_whole_per_cents_are_said_in_whole(rows: int, words: str) -> None:
+    image = StudyImage(np.full((6, 8), 200, np.uint8), Greyscale(), Facts(), text_places=((0, 0, rows, 8),))
+    assert render_with_steps(image).steps[-1] == f"text: {words} % of the picture blanked"
+
+
 def test_places_found_before_are_blanked_at_every_window() -> None:
     image = StudyImage(np.full((6, 8), 200, np.uint8), Greyscale(), Facts(), text_places=((1, 2, 3, 5), (2, 2, 3, 8)))
     for shown in (image, windowed(image, 100, 50)):
@@ -162,13 +183,16 @@ class Room:
     def __init__(self, folder: Path, settings: Settings, key: Pseudonymizer) -> None:
         self.folder, self.settings, self.key = folder, settings, key
 
-    def ingest(self, policy: str) -> tuple[Summary, dict[str, str | None]]:
+    def ingest(
+        self, policy: str, model: str = "tiny", *, known_only: bool = False
+    ) -> tuple[Summary, dict[str, str | None]]:
         settings = replace(self.settings, burned_in=policy)
-        spec = find_model("tiny")
+        spec = find_model(model)
         prints = [fingerprint_for(spec, find_weights(spec, settings.models_folder), settings)]
         with open_index(settings, create_for=prints) as index:
             index.admit(prints, self.key.check)
             with Ingestion(index, [spec], settings, self.key) as ingestion:
+                ingestion.known_only = known_only
                 ingest_all(ingestion, lambda: Archive(self.folder).files(self.key), lambda: None)
                 summary = summarise(ingestion.accounts, prints, 1.0)
                 files = {file: reason or outcome for file, outcome, reason in ingestion.accounts.files()}
@@ -226,11 +250,72 @@ def test_a_stricter_ingest_takes_out_of_the_index_what_it_refuses(room: Room) ->
     assert room.indexed() == {"plain", "cut", "capture", "whole"}
     summary, _ = room.ingest("crop")
     assert (summary.unchanged, summary.refused) == (2, {CAPTURE: 1, NO_REGIONS: 1})
+    assert summary.images_taken_out == 2
+    assert "2 refused; 2 images taken out of the index; 1.0 s" in summary.lines()[0]
     assert room.indexed() == {"plain", "cut"}
+    assert room.ingest("crop")[0].images_taken_out == 0
     summary, _ = room.ingest("refuse")
     assert (summary.unchanged, summary.refused) == (1, {CAPTURE: 1, NO_REGIONS: 1, WITH_REGIONS: 1})
     assert room.indexed() == {"plain"}
     assert room.ingest("allow")[0].indexed == 3
+
+
+@pytest.mark.parametrize("known_only", [False, True])
+def test_an_allowed_copy_of_a_refused_file_stays_in_the_index(
+    room: Room, write_dicom: Callable[..., Path], *, known_only: bool
+) -> None:
+    """Both have one SOP Instance UID; the refused one comes first, in every run."""
+    uid = generate_uid()
+    pixels = np.random.default_rng(5).integers(0, 255, (12, 16), dtype=np.uint8)
+    write_dicom("archive/a.dcm", pixels, SOPInstanceUID=uid, BurnedInAnnotation="YES")
+    write_dicom("archive/b.dcm", pixels, SOPInstanceUID=uid)
+    _, files = room.ingest("crop")
+    assert (files["a.dcm"], files["b.dcm"]) == (SAYS_SO, "indexed")
+    summary, files = room.ingest("crop", known_only=known_only)
+    assert (files["a.dcm"], files["b.dcm"], summary.images_taken_out) == (SAYS_SO, "unchanged", 0)
+
+
+def test_a_file_that_is_said_to_have_text_later_leaves_the_index(room: Room, write_dicom: Callable[..., Path]) -> None:
+    """Its bytes are others then, and its pixels the same."""
+    uid = generate_uid()
+    write_dicom("archive/a.dcm", SOPInstanceUID=uid)
+    room.ingest("crop")
+    assert "a" in room.indexed()
+    write_dicom("archive/a.dcm", SOPInstanceUID=uid, BurnedInAnnotation="YES")
+    summary, files = room.ingest("crop")
+    assert (files["a.dcm"], summary.images_taken_out) == (SAYS_SO, 1)
+    assert room.indexed() == {"plain", "cut"}
+
+
+@pytest.mark.parametrize("first", [0, 1])
+def test_an_index_is_blanked_as_a_whole_or_not_at_all(
+    room: Room, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, first: int
+) -> None:
+    """A further model would replace the thumbnails of the first."""
+    add_tiny_model(monkeypatch, tmp_path / "models", "other", seed=2)
+    monkeypatch.setattr("radsearch.rendering.burned_in.find_text", lambda _: ())
+    room.settings = replace(room.settings, blank_text=first)
+    room.ingest("allow")
+    room.settings = replace(room.settings, blank_text=1 - first)
+    for model in ("other", "tiny"):
+        with pytest.raises(IndexMismatchError, match=f"set RADSEARCH_BLANK_TEXT to {first}, or build a new index"):
+            room.ingest("allow", model)
+    room.settings = replace(room.settings, blank_text=first)
+    assert room.ingest("allow", "other")[0].indexed == 4
+
+
+@pytest.mark.parametrize(("made", "shown", "refused"), [(0, 0, False), (0, 1, False), (1, 1, False), (1, 0, True)])
+def test_the_page_shows_no_text_beside_an_index_without(
+    room: Room, monkeypatch: pytest.MonkeyPatch, made: int, shown: int, *, refused: bool
+) -> None:
+    monkeypatch.setattr("radsearch.rendering.burned_in.find_text", lambda _: ())
+    room.settings = replace(room.settings, blank_text=made)
+    room.ingest("allow")
+    settings = replace(room.settings, blank_text=shown)
+    around = Surroundings(settings, Lease(settings), Embedders(settings), Originals(settings))
+    words = "was made with text blanked: set RADSEARCH_BLANK_TEXT to 1"
+    with pytest.raises(IndexMismatchError, match=words) if refused else nullcontext(), around.index() as index:
+        assert index.count() == 4
 
 
 @pytest.mark.parametrize(
@@ -262,11 +347,26 @@ def test_a_query_and_an_original_are_shown_as_the_ingest_would(
     assert Originals(settings).render(windowed(original, 100, 50)).picture.shape == shape
 
 
-def test_a_region_of_the_whole_picture_cuts_nothing_off(room: Room, write_dicom: Callable[..., Path]) -> None:
+@pytest.mark.parametrize(
+    ("edges", "reason"),
+    [
+        ((0, 0, 159, 119), "ultrasound without regions"),
+        ((0, 0, 158, 118), "ultrasound without regions"),  # a pixel off, as some machines count
+        ((3, 2, 156, 117), "ultrasound without regions"),  # 2 of 120 rows and 3 of 160 columns at each edge
+        ((0, 3, 159, 119), "ultrasound"),
+        ((0, 0, 155, 119), "ultrasound"),
+    ],
+)
+def test_regions_beside_which_there_is_no_room_for_text_cut_none_off(
+    room: Room, write_dicom: Callable[..., Path], edges: tuple[int, int, int, int], reason: str
+) -> None:
     path = write_dicom(
-        "one.dcm", np.zeros((12, 16), np.uint8), Modality="US", SequenceOfUltrasoundRegions=[region(0, 0, 15, 11)]
+        "one.dcm", np.zeros((120, 160), np.uint8), Modality="US", SequenceOfUltrasoundRegions=[region(*edges)]
     )
-    assert identify(path, room.key, name="").text_risk == TextRisk("ultrasound without regions")
+    risk = identify(path, room.key, name="").text_risk
+    assert risk == TextRisk(reason, cropped=reason == "ultrasound")
+    (image,) = read(path, room.key)
+    assert image.text_risk == risk
 
 
 def test_the_risk_is_the_same_before_and_after_decoding(room: Room) -> None:
@@ -292,7 +392,7 @@ def test_blanked_and_whole_pictures_have_different_fingerprints(room: Room) -> N
     whole = fingerprint_for(spec, weights, room.settings)
     blanked = fingerprint_for(spec, weights, replace(room.settings, blank_text=1))
     assert whole.differences(blanked) == [
-        f"preprocessing: {whole.preprocessing} -> {whole.preprocessing}; text blanked (version 1)"
+        f"preprocessing: {whole.preprocessing} -> {whole.preprocessing}; text blanked (version 2)"
     ]
 
 

@@ -95,7 +95,7 @@ CHANGES: dict[str, Callable[[Index], object]] = {
     "admit": lambda index: index.admit([Fingerprint("third", "sha256:3", 4, "8 px", "float32", 1)], "check"),
     "settle": lambda index: index.settle(),
 }
-HARMLESS = {"check", "require_model", "is_wanted", "finish", "close"}
+HARMLESS = {"check", "require_blanked", "require_model", "is_wanted", "finish", "close"}
 
 
 def test_every_public_way_to_an_index_is_tried_here() -> None:

@@ -111,6 +111,7 @@ def test_the_report_keeps_its_contract(full: Accounts, tmp_path: Path) -> None:
         "skipped": {"not an image": 1},
         "refused": {"truncated file": 2, "empty file": 1},
         "images": 4,
+        "images_taken_out": 0,
         "seconds": 2.0,
         "images_per_second": 2.0,
         "model": models[0],

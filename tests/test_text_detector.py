@@ -2,6 +2,7 @@
 
 import shutil
 import subprocess
+from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -79,6 +80,14 @@ def test_coloured_text_is_found() -> None:
 @WITH_TESSERACT
 def test_text_at_the_very_edge_is_found() -> None:
     picture, letters = written(NAME, (0, -3))
+    assert covered(picture)[letters].all()
+
+
+@WITH_TESSERACT
+@pytest.mark.parametrize("rows", [30, 48, 60])
+def test_text_that_fills_a_strip_is_found(rows: int) -> None:
+    """Letters are a third of such a picture's height, as a trace's or a banner's are."""
+    picture, letters = (whole[25 : 25 + rows] for whole in written(NAME, (20, 30), size=18))
     assert covered(picture)[letters].all()
 
 
@@ -163,15 +172,27 @@ def test_a_word_is_believed_by_itself_or_by_its_neighbour(monkeypatch: pytest.Mo
     taller = Word(20, 10, 30, 30, 5.0, 3)
     monkeypatch.setattr(text, "_VIEWS", text._VIEWS[:1])
     monkeypatch.setattr(text, "_words", lambda *_: [sure, beside, below, taller])
-    monkeypatch.setattr(text, "_found", text._found.__wrapped__)
+    monkeypatch.setattr(text, "_kept", OrderedDict())
     # margins: 0.4 heights up and down, 2 heights aside
     assert find_text(np.zeros((200, 200), np.uint8)) == ((16, 0, 34, 100), (18, 80, 36, 150))
+
+
+def test_a_picture_is_searched_once_and_is_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    looked: list[object] = []
+    monkeypatch.setattr(text, "_kept", OrderedDict())
+    monkeypatch.setattr(text, "_found", lambda picture: looked.append(picture.shape) or ((1, 2, 3, 4),))
+    pictures = [np.full((90, 90), grey, np.uint8) for grey in range(12)]
+    assert [find_text(picture) for picture in (*pictures, pictures[-1])] == 13 * [((1, 2, 3, 4),)]
+    assert find_text(np.full((90, 30, 3), 11, np.uint8)) == ((1, 2, 3, 4),)  # the same bytes in another shape
+    assert looked == [*12 * [(90, 90)], (90, 30, 3)]
+    assert len(text._kept) == 8
+    assert sum(len(digest) for _, digest in text._kept) == 8 * 32
 
 
 @pytest.mark.parametrize(("confidence", "letters"), [(84, 3), (59, 4), (44, 6), (29, 20)])
 def test_what_tesseract_guesses_is_no_text(monkeypatch: pytest.MonkeyPatch, confidence: float, letters: int) -> None:
     monkeypatch.setattr(text, "_words", lambda *_: [Word(20, 20, 60, 10, confidence, letters)])
-    monkeypatch.setattr(text, "_found", text._found.__wrapped__)
+    monkeypatch.setattr(text, "_kept", OrderedDict())
     assert find_text(np.zeros((100, 200), np.uint8)) == ()
 
 
@@ -197,7 +218,7 @@ def test_a_search_that_fails_is_a_refusal(
 
 
 def test_tesseract_runs_without_a_shell_on_one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
-    table = "5\t1\t1\t1\t1\t1\t3\t4\t50\t9\t91.5\tO'BRIEN,\n4\t1\t1\t1\t1\t0\t3\t4\t50\t9\t-1\t\n"
+    table = "5\t1\t1\t1\t1\t1\t3\t4\t50\t9\t91.5\tO'BRI\tE\u2028N,\n4\t1\t1\t1\t1\t0\t3\t4\t50\t9\t-1\t\n"
     calls = []
 
     def run(command: object, **how: object) -> "subprocess.CompletedProcess[bytes]":

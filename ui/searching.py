@@ -62,8 +62,9 @@ class Surroundings:
 
     @contextmanager
     def index(self) -> Iterator[Index]:
-        """The index with what he may see, and nothing else; raises what `open_index` raises."""
+        """The index with what he may see, and nothing else; raises what `open_index` and `require_blanked` raise."""
         with self.lease.index() as whole:
+            whole.require_blanked(blanked=bool(self.settings.blank_text))
             yield granted(whole, self.datasets)
 
 

@@ -28,8 +28,9 @@ class Index(ABC):
         """Make room for these models' vectors, or refuse them.
 
         Raises:
-            IndexMismatchError: a model of that name is here with another fingerprint, or the pseudonyms of
-                this index were made with another secret.
+            IndexMismatchError: a model of that name is here with another fingerprint, the pictures of the others had
+                text blanked and those of a new one would not, or the reverse, or the pseudonyms of this index were made
+                with another secret.
         """
         if self.card.secret_check not in (None, secret_check):
             raise IndexMismatchError(
@@ -41,9 +42,33 @@ class Index(ABC):
             if fingerprint.model in self.card.models:
                 self.check(fingerprint)
             else:
+                self._require_blanking_of(fingerprint)
                 new[fingerprint.model] = fingerprint
         if new or self.card.secret_check is None:
             self._add_models(replace(self.card, secret_check=secret_check, models={**self.card.models, **new}), new)
+
+    def _require_blanking_of(self, fingerprint: Fingerprint) -> None:
+        """Thumbnails are made once for all models: a further one would replace them by what text is seen in."""
+        held = next((one for one in self.card.models.values() if one.blanking != fingerprint.blanking), None)
+        if held is not None:
+            theirs, its = (one.blanking or "with their text" for one in (held, fingerprint))
+            raise IndexMismatchError(
+                f"{fingerprint.model} would see other pictures than the models of the index {self.location} "
+                f"({theirs} -> {its}); {_way_back(held)}, or build a new index"
+            )
+
+    def require_blanked(self, *, blanked: bool) -> None:
+        """Refuse to have originals shown with their text beside an index whose pictures are without.
+
+        Args:
+            blanked: whether the settings have it blanked.
+
+        Raises:
+            IndexMismatchError: they have not, and the index was made so.
+        """
+        held = next((one for one in self.card.models.values() if one.blanking), None)
+        if held is not None and not blanked:
+            raise IndexMismatchError(f"the index {self.location} was made with text blanked: {_way_back(held)}")
 
     def check(self, fingerprint: Fingerprint) -> None:
         """Refuse a model that the index does not hold, or holds with another fingerprint."""
@@ -54,6 +79,8 @@ class Index(ABC):
             way_out = "build a new index, or use the version that built this one"
             if replace(fingerprint, precision=held.precision) == held:
                 way_out = f"set RADSEARCH_PRECISION to {held.precision}, or leave it open, or build a new index"
+            elif bool(fingerprint.blanking) != bool(held.blanking):
+                way_out = f"{_way_back(held)}, or build a new index"
             elif replace(fingerprint, weights=held.weights) == held:
                 way_out = (
                     "bring the weights that it was built with (another revision or copy of them is here now), "
@@ -307,3 +334,7 @@ def fused(lists: Sequence[Sequence[Found]]) -> list[Found]:
         for rank, one in enumerate(ranked):
             scores[one.id] = scores.get(one.id, 0.0) + 1 / (FUSION_CONSTANT + rank)
     return [Found(point, score) for point, score in sorted(scores.items(), key=lambda item: (-item[1], item[0]))]
+
+
+def _way_back(model: Fingerprint) -> str:
+    return f"set RADSEARCH_BLANK_TEXT to {int(bool(model.blanking))}"

@@ -13,7 +13,7 @@ from radsearch.errors import ModelUnavailableError
 from radsearch.models.spec import ModelSpec, Precision
 from radsearch.rendering import RENDERING_VERSION
 from radsearch.rendering.text import BLANKING_VERSION
-from radsearch.study import Fingerprint
+from radsearch.study import TEXT_BLANKED, Fingerprint
 
 TEXT_TOWER = "text"
 _TEXT_CONFIG = "config.json"
@@ -104,7 +104,7 @@ def fingerprint_of(
         f"mean {_listed(how.mean)}, std {_listed(how.std)}",
         spec.pooling,
         *(f"{name} {value}" for name, value in spec.config if name != "architecture"),
-        *([f"text blanked (version {BLANKING_VERSION})"] if text_blanked else []),
+        *([f"{TEXT_BLANKED} (version {BLANKING_VERSION})"] if text_blanked else []),
     )
     return Fingerprint(
         model=spec.name,

@@ -35,21 +35,21 @@ def read_text_risk(header: Dataset, sop_class: str, *, cut_to_regions: bool) -> 
         cut_to_regions: whether the frames are cut to their Ultrasound Regions (C.8.5.5). This helps an object of
             ultrasound only: in a capture the regions may be those of the picture that was captured.
     """
-    stated = text_of(header, "BurnedInAnnotation").upper()
+    stated = frozenset(word.upper() for word in texts_of(header, "BurnedInAnnotation"))
     reason = _reason(header, sop_class, stated, cut_to_regions=cut_to_regions)
     if reason is None:
         return None
     return TextRisk(reason, cropped=cut_to_regions and _is_ultrasound(header, sop_class))
 
 
-def _reason(header: Dataset, sop_class: str, stated: str, *, cut_to_regions: bool) -> str | None:
-    if stated == "YES":
+def _reason(header: Dataset, sop_class: str, stated: frozenset[str], *, cut_to_regions: bool) -> str | None:
+    if "YES" in stated:  # the element has one value, but a damaged header may have any number
         return "its header says so"
     if _is_cleaned(header):
         return None
     if any(_SCREEN.search(word.upper()) for word in texts_of(header, "ImageType")[_FIRST_OF_ITS_OWN:]):
         return "screen save"  # whatever a header says that was written before the screen was saved
-    return None if stated == "NO" else _kind(header, sop_class, cut_to_regions=cut_to_regions)
+    return None if stated == {"NO"} else _kind(header, sop_class, cut_to_regions=cut_to_regions)
 
 
 def _kind(header: Dataset, sop_class: str, *, cut_to_regions: bool) -> str | None:

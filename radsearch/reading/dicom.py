@@ -30,6 +30,7 @@ _ALL_TAGS = tuple(
 _GREY_DIMENSIONS = 2
 _AS_THEY_ARE = ("MONOCHROME1", "MONOCHROME2", "RGB")
 _MOST_FRAMES = 100_000
+_LEAST_STRIP = 0.02  # of the picture's side: regions that leave less at every edge are the whole picture, text and all
 _UID = re.compile(r"[0-9.]{1,64}")
 _CINE_MODALITIES = frozenset(("US", "IVUS", "XA", "RF", "ES"))
 _VOLUME_CLASSES = frozenset((
@@ -70,9 +71,10 @@ def read_identity(path: Path, choice: FrameChoice) -> HeaderIdentity:
         header = opened.header
         frames = _frames_of(opened)
         chosen = choice.of(frames.count, is_cine=_is_cine(header))
-        geometry = read_geometry(header, 0, frames.like.rows, frames.like.columns)
+        size = frames.like.rows, frames.like.columns
+        risk = _text_risk(header, read_geometry(header, 0, *size), *size)
         uid = text_of(header, "SOPInstanceUID") or None
-        return HeaderIdentity(uid, frames.count, chosen, _text_risk(header, geometry))
+        return HeaderIdentity(uid, frames.count, chosen, risk)
 
 
 def read_study_uid(path: Path) -> str | None:
@@ -118,12 +120,20 @@ def _study_image(opened: OpenedDicom, frames: _Frames, pixels: Pixels, facts: Fa
     geometry = read_geometry(header, number - 1, *pixels.shape[:2])
     turned = {"PALETTE COLOR": " looked up in its palette"}.get(like.photometric, " turned into RGB")
     encoding = f"DICOM, {opened.syntax.name}, {like.photometric}{'' if like.photometric in _AS_THEY_ARE else turned}"
-    risk = _text_risk(header, geometry)
+    risk = _text_risk(header, geometry, *pixels.shape[:2])
     return StudyImage(pixels, greyscale, facts, bits, number, frames.count, geometry, encoding, risk)
 
 
-def _text_risk(header: Dataset, geometry: Geometry) -> TextRisk | None:
-    return read_text_risk(header, _sop_class(header), cut_to_regions=geometry.crop_reason == ULTRASOUND_REGIONS)
+def _text_risk(header: Dataset, geometry: Geometry, rows: int, columns: int) -> TextRisk | None:
+    return read_text_risk(header, _sop_class(header), cut_to_regions=_cuts_text_off(geometry, rows, columns))
+
+
+def _cuts_text_off(geometry: Geometry, rows: int, columns: int) -> bool:
+    """Whether what is shown is cut to ultrasound regions, with the room for a line of text outside of them."""
+    if geometry.crop is None or geometry.crop_reason != ULTRASOUND_REGIONS:
+        return False
+    top, left, bottom, right = geometry.crop
+    return max(top, rows - bottom) >= _LEAST_STRIP * rows or max(left, columns - right) >= _LEAST_STRIP * columns
 
 
 def _sop_class(header: Dataset) -> str:

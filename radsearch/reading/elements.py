@@ -28,7 +28,14 @@ def texts_of(header: Dataset, keyword: str) -> list[str]:
     if value is None or isinstance(value, Sequence):
         return []
     several = isinstance(value, (list, tuple)) or type(value).__name__ == "MultiValue"
-    return ["" if one is None else str(one).strip() for one in (value if several else [value])]
+    return [_text(one) for one in (value if several else [value])]
+
+
+def _text(value: Any) -> str:
+    """Bytes are those of an element that claims to have no characters; a null is padding wherever it stands."""
+    if isinstance(value, bytes):
+        value = value.decode("latin-1")
+    return "" if value is None else str(value).strip("\0").strip()
 
 
 def number_of(header: Dataset, keyword: str) -> float | None:

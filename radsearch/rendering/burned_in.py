@@ -34,6 +34,7 @@ class TextPolicy:
 
 
 SHOW_ALL = TextPolicy("allow")
+_TENTH = 0.1
 
 
 def text_policy_of(settings: Settings) -> TextPolicy:
@@ -52,7 +53,7 @@ def without_text(picture: Picture, image: StudyImage, policy: TextPolicy, steps:
     if not places:
         return picture
     blanked, share = blank(picture, places)
-    steps.append(f"text: {100 * share:.2g} % of the picture blanked")
+    steps.append(f"text: {_percent(share)} % of the picture blanked")
     return blanked
 
 
@@ -60,3 +61,8 @@ def _what_helps(risk: TextRisk, policy: TextPolicy) -> str:
     if risk.cropped:
         return "what lies outside the regions is cut off"
     return "it is looked for" if policy.blank else "shown, as RADSEARCH_BURNED_IN=allow says"
+
+
+def _percent(share: float) -> str:
+    """Two digits; from ten per cent on whole ones."""
+    return f"{100 * share:.0f}" if share >= _TENTH else f"{100 * share:.2g}"

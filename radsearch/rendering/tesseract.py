@@ -56,7 +56,7 @@ def read_words(picture: Picture) -> list[Word]:
         raise UnreadableImageError("it takes too long to look for text in it") from error
     except (OSError, subprocess.SubprocessError) as error:
         raise UnreadableImageError(f"text cannot be looked for: {TESSERACT} does not run") from error
-    lines = (line.split("\t") for line in done.stdout.decode("utf-8", "replace").splitlines())
+    lines = (line.split("\t", _COLUMNS - 1) for line in done.stdout.decode("utf-8", "replace").split("\n"))
     return [_word(cells) for cells in lines if len(cells) == _COLUMNS and cells[0] == _WORD_LEVEL]
 
 

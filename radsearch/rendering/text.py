@@ -1,6 +1,8 @@
 """Find text in a rendered picture, and blank it (docs/rendering.md has how well it does)."""
 
-import functools
+import hashlib
+import threading
+from collections import OrderedDict
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -9,7 +11,7 @@ from PIL import Image, ImageFilter
 from radsearch.rendering.tesseract import Word, read_words
 from radsearch.study import Box, Picture
 
-BLANKING_VERSION = 1  # part of the fingerprint where text is blanked: raise it with any change of what is
+BLANKING_VERSION = 2  # part of the fingerprint where text is blanked: raise it with any change of what is
 
 _LEAST_SIDE = 8  # pixels: no text is legible in less
 _USUAL_GROWTH, _LARGEST_GROWTH = 2, 4.0
@@ -22,7 +24,7 @@ _NOISE, _GAIN = 16, 2  # grey levels taken off what is left where the ground is 
 
 # Confidence and number of letters of a word that is believed by itself; what lies in a line with one is so in any case.
 _SURE = ((85.0, 3), (60.0, 4), (45.0, 5), (30.0, 7))
-_LEAST_HEIGHT, _LARGEST_SHARE = 3.0, 0.2  # of a letter, in pixels and of the picture's height
+_LEAST_HEIGHT, _LARGEST_SHARE = 3.0, 0.2  # of a letter, in pixels and of the picture's longer side
 _LARGEST_GAP = 3.0  # between two words of a line, in heights of the one that was believed by itself
 _SLACK = 0.5  # how far a word may reach out of that one's line, likewise
 _LEAST_RATIO = 0.3  # how high it is at least, likewise
@@ -39,17 +41,30 @@ def find_text(picture: Picture) -> tuple[Box, ...]:
     """
     if min(picture.shape[:2]) < _LEAST_SIDE:
         return ()
-    return _found(picture.tobytes(), picture.shape)
+    key = picture.shape, hashlib.sha256(np.ascontiguousarray(picture).data).digest()
+    with _lock:
+        found = _kept.get(key)
+    if found is None:
+        found = _found(picture)
+    with _lock:
+        _kept[key] = found
+        _kept.move_to_end(key)
+        while len(_kept) > _KEPT:
+            _kept.popitem(last=False)
+    return found
 
 
-@functools.lru_cache(maxsize=_KEPT)  # the page draws the same frame again and again
-def _found(content: bytes, shape: tuple[int, ...]) -> tuple[Box, ...]:
-    picture = np.frombuffer(content, np.uint8).reshape(shape)
+# The page draws the same frame again and again. Places are kept, not pictures: of those eight may take a gigabyte.
+_kept: OrderedDict[tuple[tuple[int, ...], bytes], tuple[Box, ...]] = OrderedDict()
+_lock = threading.Lock()
+
+
+def _found(picture: Picture) -> tuple[Box, ...]:
     grey = picture if picture.ndim == _GREY_AXES else picture.max(axis=2)  # so that blue on black is light on dark
     largest = min(_LARGEST_LONG_SIDE, max(_LEAST_LONG_SIDE, _USUAL_GROWTH * max(grey.shape)))
     words = [word for view, part in _VIEWS for word in _words(grey, view, largest // part)]
     rows, columns = grey.shape
-    return tuple(_with_margin(word, rows, columns) for word in _believed(words, rows))
+    return tuple(_with_margin(word, rows, columns) for word in _believed(words, max(rows, columns)))
 
 
 def blank(picture: Picture, places: Sequence[Box]) -> tuple[Picture, float]:
@@ -77,9 +92,9 @@ def _resized(picture: Picture, factor: float) -> Picture:
     return np.asarray(Image.fromarray(picture).resize((columns, rows), Image.Resampling.BICUBIC))
 
 
-def _believed(words: Sequence[Word], rows: int) -> list[Word]:
+def _believed(words: Sequence[Word], long_side: int) -> list[Word]:
     """The words that Tesseract is sure of, and what lies in a line with them."""
-    letters = [word for word in words if _LEAST_HEIGHT <= word.height <= _LARGEST_SHARE * rows]
+    letters = [word for word in words if _LEAST_HEIGHT <= word.height <= _LARGEST_SHARE * long_side]
     believed = [word for word in letters if _is_sure(word)]
     reached = [(word, word) for word in believed]
     rest = [word for word in letters if not _is_sure(word)]
