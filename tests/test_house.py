@@ -58,6 +58,16 @@ def test_what_of_the_page_runs_alone_asks_first_who_is_there() -> None:
     assert unasked == {"_try_again"}  # shows nothing, and has all of the page run
 
 
+def test_the_page_has_one_way_to_the_index() -> None:
+    """`Surroundings.index`, which gives each visitor what he may see; a lease gives all of it."""
+    asked = [
+        file.relative_to(ROOT).as_posix()
+        for file in sorted((ROOT / "ui").rglob("*.py"))
+        if re.search(r"lease\.index\(|\bopen_index\(", file.read_text(encoding="utf-8"))
+    ]
+    assert asked == ["ui/lease.py", "ui/searching.py"]
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "command", [("ingest",), ("radsearch", "search"), ("radsearch", "models", "fetch"), ("evaluation", "run")]
