@@ -21,7 +21,7 @@ from ingest.decoding import (
 )
 from ingest.embedding import Embedding
 from ingest.forbidden import Forbidden
-from ingest.planning import Job, Wanted, plan, stored_of
+from ingest.planning import Job, Wanted, by_size, plan, stored_of
 from ingest.report import Accounts, FileOutcome
 from ingest.sources import SourceFile
 from radsearch.catalogue import catalogue_of
@@ -41,8 +41,6 @@ CHUNK_FILES = 256  # files that are embedded and written together; also what one
 CHUNKS_IN_FLIGHT = 3  # one decodes, one embeds, one is written; two more for each further GPU
 _IDENTIFY_FILES = 64
 _IDENTIFY_AHEAD = 4
-_DECODE_FILES = 8
-_DECODE_BYTES = 32 << 20
 _NO_VECTOR = "the model gave no usable vector"
 
 
@@ -240,7 +238,7 @@ class Ingestion:
 
     def _decoded(self, jobs: Sequence[Job]) -> Iterator[tuple[Job, list[DecodedImage] | Refusal]]:
         """Each job with its pictures; a few small batches are decoded ahead, so that memory stays bounded."""
-        batches = _by_size(jobs)
+        batches = by_size(jobs)
         under_way = deque(self._begin(batch) for batch in islice(batches, self._decode_ahead))
         while under_way:
             batch, results = under_way.popleft()
@@ -288,28 +286,6 @@ class Ingestion:
         if self._thumbnails is not None and image.thumbnail is not None:
             name = self._thumbnails.write(image.thumbnail)
         return IndexedImage(image.id, vectors, {**payload, "thumbnail": name} if name else payload, kept)
-
-
-def _by_size(jobs: Sequence[Job]) -> Iterator[list[Job]]:
-    """Batches of a few files each; large files go alone."""
-    batch: list[Job] = []
-    size = 0
-    for job in jobs:
-        bytes_of = _size(job)
-        if batch and (len(batch) >= _DECODE_FILES or size + bytes_of > _DECODE_BYTES):
-            yield batch
-            batch, size = [], 0
-        batch.append(job)
-        size += bytes_of
-    if batch:
-        yield batch
-
-
-def _size(job: Job) -> int:
-    try:
-        return job.decode.source.path.stat().st_size
-    except OSError:
-        return 0  # gone since: decoding will say so
 
 
 def _left_out(position: int, file: SourceFile, refusal: Refusal) -> FileOutcome:

@@ -1,11 +1,14 @@
 """What has to be done for a file, after what the index holds of it: embed it, give it thumbnails, or leave it be."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from ingest.decoding import DecodeJob
 from radsearch.index import Index, Stored
 from radsearch.index.schema import Payload
+
+_DECODE_FILES = 8  # in a batch that one worker decodes
+_DECODE_BYTES = 32 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,3 +107,25 @@ def _as_said_earlier(decode: DecodeJob, chosen: Mapping[str, int], stored: Mappi
         point: {**(stored[point].payload if point in stored else {**other, "frame": frame}), **stated}
         for point, frame in chosen.items()
     }
+
+
+def by_size(jobs: Sequence[Job]) -> Iterator[list[Job]]:
+    """Batches of a few files each; large files go alone."""
+    batch: list[Job] = []
+    size = 0
+    for job in jobs:
+        bytes_of = _size(job)
+        if batch and (len(batch) >= _DECODE_FILES or size + bytes_of > _DECODE_BYTES):
+            yield batch
+            batch, size = [], 0
+        batch.append(job)
+        size += bytes_of
+    if batch:
+        yield batch
+
+
+def _size(job: Job) -> int:
+    try:
+        return job.decode.source.path.stat().st_size
+    except OSError:
+        return 0  # gone since: decoding will say so

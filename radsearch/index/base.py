@@ -10,6 +10,7 @@ import numpy as np
 
 from radsearch.errors import EmbeddingError, IndexMismatchError, UnknownNameError
 from radsearch.index.effort import NEIGHBOURS, SMALL, Effort, effort_for, more_effort_for, scanned
+from radsearch.index.mismatch import blanked_otherwise, made_otherwise, way_back
 from radsearch.index.records import Found, IndexCard, IndexedImage, Listing, Query, Stored
 from radsearch.index.schema import Conditions, conditions_of, fault_in, hit_of
 from radsearch.study import Fingerprint, Hit, SearchFilter, Vectors
@@ -51,11 +52,7 @@ class Index(ABC):
         """Thumbnails are made once for all models: a further one would replace them by what text is seen in."""
         held = next((one for one in self.card.models.values() if one.blanking != fingerprint.blanking), None)
         if held is not None:
-            theirs, its = (one.blanking or "with their text" for one in (held, fingerprint))
-            raise IndexMismatchError(
-                f"{fingerprint.model} would see other pictures than the models of the index {self.location} "
-                f"({theirs} -> {its}); {_way_back(held)}, or build a new index"
-            )
+            raise IndexMismatchError(blanked_otherwise(self.location, held, fingerprint))
 
     def require_blanked(self, *, blanked: bool) -> None:
         """Refuse to have originals shown with their text beside an index whose pictures are without.
@@ -68,28 +65,14 @@ class Index(ABC):
         """
         held = next((one for one in self.card.models.values() if one.blanking), None)
         if held is not None and not blanked:
-            raise IndexMismatchError(f"the index {self.location} was made with text blanked: {_way_back(held)}")
+            raise IndexMismatchError(f"the index {self.location} was made with text blanked: {way_back(held)}")
 
     def check(self, fingerprint: Fingerprint) -> None:
         """Refuse a model that the index does not hold, or holds with another fingerprint."""
         self.require_model(fingerprint.model)
         held = self.card.models[fingerprint.model]
-        differences = held.differences(fingerprint)
-        if differences:
-            way_out = "build a new index, or use the version that built this one"
-            if replace(fingerprint, precision=held.precision) == held:
-                way_out = f"set RADSEARCH_PRECISION to {held.precision}, or leave it open, or build a new index"
-            elif bool(fingerprint.blanking) != bool(held.blanking):
-                way_out = f"{_way_back(held)}, or build a new index"
-            elif replace(fingerprint, weights=held.weights) == held:
-                way_out = (
-                    "bring the weights that it was built with (another revision or copy of them is here now), "
-                    "or build a new index"
-                )
-            raise IndexMismatchError(
-                f"the vectors of {fingerprint.model} in the index {self.location} were made otherwise "
-                f"({'; '.join(differences)}); {way_out}"
-            )
+        if held.differences(fingerprint):
+            raise IndexMismatchError(made_otherwise(self.location, held, fingerprint))
 
     def require_model(self, name: str) -> None:
         """Raises UnknownNameError where the index holds no vectors of that model."""
@@ -334,7 +317,3 @@ def fused(lists: Sequence[Sequence[Found]]) -> list[Found]:
         for rank, one in enumerate(ranked):
             scores[one.id] = scores.get(one.id, 0.0) + 1 / (FUSION_CONSTANT + rank)
     return [Found(point, score) for point, score in sorted(scores.items(), key=lambda item: (-item[1], item[0]))]
-
-
-def _way_back(model: Fingerprint) -> str:
-    return f"set RADSEARCH_BLANK_TEXT to {int(bool(model.blanking))}"
