@@ -23,6 +23,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
+    from evaluation.adapting import command as adapting
     from evaluation.datasets import command as datasets
 
     parser = argparse.ArgumentParser(
@@ -43,6 +44,7 @@ def _parser() -> argparse.ArgumentParser:
     accept = commands.add_parser("accept", help="hold later runs of the same model and protocol to this one")
     accept.add_argument("folder", type=Path, metavar="RUN", help="folder of a run, beside those that are held to it")
     accept.set_defaults(run=_accept)
+    adapting.add_to(commands.add_parser("adapt", help="learn a model from an archive's labels, on stored vectors"))
     datasets.add_to(commands.add_parser("dataset", help="make a manifest of a public data set's own files"))
     return parser
 

@@ -105,6 +105,26 @@ def from_files(vectors: Path, manifest: Path, model: str) -> Collection:
     return _ordered(images, array, str(vectors).encode("utf-8", "backslashreplace").decode(), described)
 
 
+def collected(
+    names: Sequence[str], facts: Sequence[Facts], vectors: Vectors, source: str, model: Mapping[str, Any]
+) -> Collection:
+    """Images that were read here.
+
+    Args:
+        names: of the images, each of its own.
+        facts: of each.
+        vectors: (images, dimension).
+        source: where they are from, in words.
+        model: as `Collection.model`.
+
+    Raises:
+        EmbeddingError: a vector is not finite or has no direction.
+    """
+    return _ordered(
+        [_image(name, of_image) for name, of_image in zip(names, facts, strict=True)], vectors, source, model
+    )
+
+
 def codes_of(words: Sequence[str]) -> NDArray[np.int64]:
     """(words,) whole numbers from 0, the same for the same word, in the order of the words whatever theirs here is."""
     places = {word: place for place, word in enumerate(sorted(set(words)))}

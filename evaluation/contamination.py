@@ -3,12 +3,16 @@
 import re
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
+
 from evaluation.collection import Collection
-from radsearch.errors import RadSearchError
+from evaluation.protocols import Trial
+from radsearch.errors import NothingToSearchError, RadSearchError, UnknownNameError
 from radsearch.models import find_model
+from radsearch.models.adapted import patients_of
 
 # Names of one data set, lower case and without signs: of our readers, of manifests, and of the table of models.
 _NIH = {"nih", "nih14", "nihcxr", "nihcxr14", "nihchestxray", "nihchestxray14"}
@@ -20,6 +24,7 @@ _SAME = (
     frozenset({"padchest", "bimcvpadchest"}),
 )
 _ITS_VERSION = re.compile(r"[-_ ]?v?\d+(\.\d+)+|_(28|64|128|224)$")  # a number with points; sizes of MedMNIST+
+_KNOWN = "the model was learned from their patients"
 _INCOMPLETE = "and others"  # in a model's row
 
 
@@ -54,6 +59,36 @@ def seen_in_training(collection: Collection, rows: Sequence[int], settings_folde
     seen = sorted(name for name in held if _names_of(name) & own)
     others = {name: number for name, number in held.items() if name not in seen}
     return Training(seen, sum(others.values()) if _INCOMPLETE in trained_on else others.get("", 0))
+
+
+def without_known(trial: Trial, collection: Collection, settings_folder: Path) -> Trial:
+    """The trial without queries of patients whose labels the model was learned from; their images can be found still.
+
+    Args:
+        trial: what a protocol makes of the collection.
+        collection: the images.
+        settings_folder: where models that were learned are kept.
+
+    Raises:
+        NothingToSearchError: nobody else is left.
+        SettingsError: it is lost whom the model knows.
+    """
+    name = str(collection.model.get("model"))
+    try:
+        spec = find_model(name, settings_folder)
+    except UnknownNameError:
+        return trial  # of published embeddings no table need know
+    if spec.head is None:
+        return trial
+    known = patients_of(spec.head)
+    strange = np.array([collection.images[row].patient not in known for row in trial.queries.tolist()], bool)
+    if strange.all():
+        return trial
+    if not strange.any():
+        raise NothingToSearchError(
+            f"{name} was learned from all patients that ask here: figures on them would say nothing of new ones"
+        )
+    return replace(trial, queries=trial.queries[strange], dropped={**trial.dropped, _KNOWN: int((~strange).sum())})
 
 
 def _names_of(dataset: str) -> frozenset[str]:

@@ -14,7 +14,7 @@ from typing import Any
 
 from evaluation.asking import trial_rows
 from evaluation.collection import Collection, from_index
-from evaluation.contamination import seen_in_training
+from evaluation.contamination import seen_in_training, without_known
 from evaluation.figures import measure
 from evaluation.protocols import PROTOCOLS
 from evaluation.report import write_report
@@ -135,6 +135,7 @@ def make_run(
         RadSearchError: the protocol finds nothing to ask, or the run cannot be written.
     """
     trial = PROTOCOLS[asked.protocol](collection, single_label=asked.single_label)
+    trial = without_known(trial, collection, settings.settings_folder)
     figures = measure(collection, trial, device=settings.device, memory_mb=asked.memory_mb)
     training = seen_in_training(collection, trial_rows(trial).tolist(), settings.settings_folder)
     told = write_run(asked.folder, collection, trial, figures, Surroundings(training, recall))

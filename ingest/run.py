@@ -11,6 +11,7 @@ from ingest.embedding import Embedding
 from ingest.pipeline import Ingestion
 from ingest.report import Summary, summarise, write_report
 from ingest.sources import Archive
+from radsearch.deriving import can_derive, derive
 from radsearch.errors import IndexMissingError, SettingsError
 from radsearch.index import Index, open_index
 from radsearch.models import ModelSpec, find_model
@@ -71,6 +72,7 @@ def begin(archive: Archive, models: Sequence[str], settings: Settings) -> Iterat
     _first_file(replace(archive, part=None), pseudonymizer)
     with _opened(settings, specs, weights) as (index, embedding, fingerprints):
         index.admit(fingerprints, pseudonymizer.check)
+        _derive(index, specs, fingerprints)
         with Ingestion(index, specs, settings, pseudonymizer, embedding=embedding) as ingestion:
             ingestion.known_only = archive.known_only
             yield Run(archive, ingestion, index, pseudonymizer, fingerprints, begun)
@@ -99,6 +101,13 @@ def _opened(
         if index is None:
             index = stack.enter_context(open_index(settings, create_for=fingerprints, sole_writer=True))
         yield index, embedding, fingerprints
+
+
+def _derive(index: Index, specs: Sequence[ModelSpec], fingerprints: Sequence[Fingerprint]) -> None:
+    """What can be made of stored vectors needs no picture: those images count as done when their files are met."""
+    for spec, fingerprint in zip(specs, fingerprints, strict=True):
+        if can_derive(index, spec):
+            derive(index, spec, fingerprint)
 
 
 def _fingerprints(

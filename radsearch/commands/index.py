@@ -31,6 +31,8 @@ def add_to(parser: argparse.ArgumentParser) -> None:
     layout.add_argument("--method", default="pca", help="pca (default), or umap where umap-learn is installed")
     drop = commands.add_parser("drop-model", help="remove a model's vectors")
     drop.add_argument("model", metavar="NAME")
+    derived = commands.add_parser("derive", help="vectors of a model that was learned, made of those that are stored")
+    derived.add_argument("model", metavar="NAME")
     snapshot = commands.add_parser("snapshot", help="an index in a folder, as one file")
     restore = commands.add_parser("restore", help="such a file, to a new folder")
     for command in (snapshot, restore):
@@ -43,6 +45,7 @@ def add_to(parser: argparse.ArgumentParser) -> None:
         (sweep, _sweep),
         (layout, _map),
         (drop, _drop),
+        (derived, _derive),
         (snapshot, _snapshot),
         (restore, _restore),
     ):
@@ -66,6 +69,13 @@ def _info(options: argparse.Namespace) -> int:
             print(f"model: {name}, {by_model.get(name, 0)} images")  # noqa: T201
             print(printable(f"  weights {model.weights}, {model.dimension} dimensions, {model.precision}"))  # noqa: T201
             print(printable(f"  {model.preprocessing}; rendering {model.rendering}"))  # noqa: T201
+    return 0
+
+
+def _derive(options: argparse.Namespace) -> int:
+    from radsearch.deriving import derive_in
+
+    print(derive_in(settings_of(options), options.model))  # noqa: T201
     return 0
 
 

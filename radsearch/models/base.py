@@ -13,8 +13,10 @@ import numpy as np
 import torch
 
 from radsearch.errors import EmbeddingError, ModelUnavailableError, OutOfDeviceMemoryError, RadSearchError
+from radsearch.models import adapted
 from radsearch.models.card import card_picture
 from radsearch.models.devices import devices_of
+from radsearch.models.heads import unit_blocks
 from radsearch.models.inputs import Batch, Inputs, mean_of_map
 from radsearch.models.network import Loader, Network
 from radsearch.models.precision import dtype_of, narrow
@@ -68,6 +70,7 @@ class Embedder:
         self.takes_pictures = not on_cpu
         self.batch = batch or usual_batch(spec, on_cpu=on_cpu)
         self._network = network
+        self._head = adapted.load(spec) if spec.head else None
         self._dtype = dtype_of(cast("Precision", fingerprint.precision))
         network.module.eval().requires_grad_(requires_grad=False)
         if self._dtype != torch.float32:
@@ -103,7 +106,7 @@ class Embedder:
         Raises:
             EmbeddingError: the model has no text tower; the message lists those that have one.
         """
-        texts_of = self._network.texts
+        texts_of = self._network.texts if self.spec.text else None
         if texts_of is None:
             speaking = ", ".join(name for name, row in built_in_models().items() if row.text)
             raise EmbeddingError(f"{self.spec.name} cannot read text; these can: {speaking}")
@@ -221,10 +224,15 @@ class Embedder:
     def _checked(self, vectors: Vectors, count: int) -> Vectors:
         if count == 0:
             return np.empty((0, self.spec.dimension), np.float32)
-        if vectors.shape != (count, self.spec.dimension):
+        wanted = self.spec.base or self.spec
+        if vectors.shape != (count, wanted.dimension):
             raise EmbeddingError(
-                f"{self.spec.name} gave vectors of shape {vectors.shape}, not {(count, self.spec.dimension)}"
+                f"{wanted.name} gave vectors of shape {vectors.shape}, not {(count, wanted.dimension)}"
             )
+        if wanted.blocks:
+            vectors = unit_blocks(vectors, wanted.blocks)
+        if self._head is not None:
+            vectors = self._head.apply(vectors)
         lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
         if not np.isfinite(lengths).all() or not (lengths > 0).all():
             raise EmbeddingError(f"{self.spec.name} gave a vector that is not finite or has no length")
@@ -262,8 +270,10 @@ def load_model(  # noqa: PLR0913 -- each is a setting of its own, and all but th
     refuse_disagreement(spec, weights.place)
     loader = cast("Loader", importlib.import_module(f"radsearch.models.loaders.{spec.library}"))
     fingerprint = fingerprint_of(spec, weights, precision, text_blanked=text_blanked)
+    if spec.base is not None:
+        adapted.refuse_other_base(spec, fingerprint_of(spec.base, weights, precision, text_blanked=text_blanked))
     try:
-        return Embedder(spec, fingerprint, loader.load(spec, weights), device=chosen, batch=batch)
+        return Embedder(spec, fingerprint, loader.load(spec.base or spec, weights), device=chosen, batch=batch)
     except RadSearchError:
         raise
     except Exception as error:  # noqa: BLE001 -- each library has its own way to refuse a file

@@ -44,7 +44,9 @@ def fetch_weights(spec: ModelSpec, models_folder: Path | None) -> Path:
         ModelUnavailableError: the place cannot be reached or refuses (gated models ask for a login), or what it gives
             is not what the row says.
     """
-    if spec.scheme in ("package", "path"):
+    for part in spec.joins:
+        fetch_weights(part, models_folder)
+    if spec.joins or spec.scheme in ("package", "path"):
         return find_weights(spec, models_folder).place
     target = models_folder / spec.folder_name if models_folder else None
     if spec.scheme == "url" and target is None:

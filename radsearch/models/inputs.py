@@ -15,6 +15,7 @@ from radsearch.study import Picture
 _BYTE_RANGE = 255.0
 _LEAST_RANGE = 1e-8  # of a picture of one value, as MedSAM's own code has it
 _GREY_AXES = 2
+_FOUR_AXES = 4
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -85,10 +86,15 @@ class Inputs:
         return Batch(pixels.contiguous(memory_format=torch.channels_last), extents)
 
 
+def pooled_map(features: torch.Tensor) -> torch.Tensor:
+    """(n, channels, rows, columns) -> (n, channels), the mean over the positions; what is pooled already stays."""
+    return features.mean(dim=(2, 3)) if features.ndim == _FOUR_AXES else features
+
+
 def mean_of_map(features: torch.Tensor, batch: Batch, *, without_padding: bool) -> torch.Tensor:
     """(n, channels, rows, columns) -> (n, channels): the mean over the positions, or over those that hold picture."""
     if not without_padding or batch.extents is None:
-        return features.mean(dim=(2, 3))
+        return pooled_map(features)
     rows, columns = features.shape[2:]
     sides = torch.tensor([rows, columns], device=features.device)
     size = batch.pixels.shape[2]

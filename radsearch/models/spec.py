@@ -45,6 +45,9 @@ class ModelSpec:
     the text tower's configuration lies, if elsewhere. precisions: those it may run in. gated: the hub asks for a login
     and consent. trained_on: data sets that it has seen, on which its figures are contaminated. config: changes to
     the architecture's own configuration. notes: what a user has to know. shares: the row whose weights these are.
+    blocks: lengths of the parts that the vector is made of, each of which counts alike; without any, it is one.
+    joins: rows that see the same input, whose vectors side by side are this row's. base, head: the row whose vector is
+    turned into this row's, and the folder of what does so (`radsearch.models.adapted`).
     """
 
     name: str
@@ -68,6 +71,15 @@ class ModelSpec:
     config: tuple[tuple[str, Scalar], ...] = ()
     notes: str = ""
     shares: str = ""
+    blocks: tuple[int, ...] = ()
+    joins: tuple["ModelSpec", ...] = ()
+    base: "ModelSpec | None" = None
+    head: Path | None = None
+
+    @property
+    def parts(self) -> tuple[int, ...]:
+        """Lengths of the blocks of its vector; their sum is the dimension."""
+        return self.blocks or (self.dimension,)
 
     @property
     def repository(self) -> str:

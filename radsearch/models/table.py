@@ -16,6 +16,8 @@ from typing import Any, get_args, get_type_hints
 from urllib.parse import urlsplit
 
 from radsearch.errors import SettingsError, UnknownNameError
+from radsearch.models import adapted
+from radsearch.models.joining import joined
 from radsearch.models.spec import ModelSpec, Precision, Preprocessing
 
 USER_TABLE = "models.toml"
@@ -37,7 +39,7 @@ NORMALISATIONS = {
     "none": ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0)),
 }
 _PREPROCESSING = {field.name for field in fields(Preprocessing)}
-_SPEC = {field.name for field in fields(ModelSpec)} - {"name", "preprocessing", "shares"}
+_SPEC = {field.name for field in fields(ModelSpec)} - {"name", "preprocessing", "shares", "base", "head"}
 _SHORTHANDS = {"like", "path", "normalise"}
 _KEYS = _PREPROCESSING | _SPEC | _SHORTHANDS
 _CHOICES: dict[str, tuple[str, ...]] = {
@@ -51,7 +53,7 @@ _CHOICES: dict[str, tuple[str, ...]] = {
 _TYPES: dict[str, type] = {
     **dict.fromkeys(("size", "shortest_side", "dimension", "context"), int),
     **dict.fromkeys(("text", "gated", "own_preprocessing"), bool),
-    **dict.fromkeys(("mean", "std", "trained_on", "files", "precisions"), list),
+    **dict.fromkeys(("mean", "std", "trained_on", "files", "precisions", "blocks", "joins"), list),
     "config": dict,
 }
 _CHANNELS = 3
@@ -69,14 +71,21 @@ def built_in_models() -> dict[str, ModelSpec]:
 
 
 def models_of(settings_folder: Path | None) -> dict[str, ModelSpec]:
-    """All rows: ours, and those of `models.toml` in the settings folder, where there is one.
+    """All rows: ours, those of `models.toml` in the settings folder, where there is one, and those derived from others.
 
     Raises:
         SettingsError: that file is no TOML, or a row of it says something that is no use; file, row and key are named.
+            What is said of a derived one is damaged.
     """
+    if settings_folder is None:
+        return built_in_models()
+    known = _with_own(settings_folder.expanduser() / USER_TABLE)
+    return {**known, **adapted.rows(settings_folder.expanduser(), known)}
+
+
+def _with_own(file: Path) -> dict[str, ModelSpec]:
     ours = built_in_models()
-    file = settings_folder.expanduser() / USER_TABLE if settings_folder else None
-    if file is None or not file.is_file():
+    if not file.is_file():
         return ours
     try:
         stated = tomllib.loads(file.read_text(encoding="utf-8"))
@@ -102,8 +111,10 @@ def _row(name: str, row: object, known: Mapping[str, ModelSpec], folder: Path) -
     if not isinstance(row, dict):
         raise SettingsError(f"a model is a table: [{name}]")
     _check_keys(row)
-    base = _base(row, known)
     stated: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in row.items()}
+    if "joins" in stated:
+        return joined(name, stated, known)
+    base = _base(row, known)
     if "config" in stated:
         stated["config"] = tuple(sorted({**(dict(base.config) if base else {}), **stated["config"]}.items()))
     if "path" in stated:
@@ -191,6 +202,9 @@ def _check_list(key: str, value: list[Any]) -> None:
             isinstance(number, (int, float)) and not isinstance(number, bool) for number in value
         ):
             raise SettingsError(f"{key} is three numbers, on values of 0 to 1")
+    elif key == "blocks":
+        if not all(isinstance(item, int) and not isinstance(item, bool) and item > 0 for item in value):
+            raise SettingsError("blocks is a list of whole numbers, 1 or more")
     elif not all(isinstance(item, str) for item in value):
         raise SettingsError(f"{key} is a list of texts")
 
@@ -208,6 +222,8 @@ def _check_together(spec: ModelSpec) -> None:
         raise SettingsError("std has to be above 0")
     if not spec.precisions or not set(spec.precisions) <= set(get_args(Precision)):
         raise SettingsError(f"precisions are some of {', '.join(get_args(Precision))}")
+    if spec.blocks and sum(spec.blocks) != spec.dimension:
+        raise SettingsError(f"blocks add up to the dimension, {spec.dimension}, not to {sum(spec.blocks)}")
     if spec.context < 0 or (spec.text and not spec.context):
         raise SettingsError("context is 1 or more tokens, for a model with text")
     if not all(isinstance(value, (str, int, float)) for _, value in spec.config):

@@ -6,10 +6,11 @@ import importlib.util
 import json
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from radsearch.errors import ModelUnavailableError
+from radsearch.models.adapted import hash_of
 from radsearch.models.spec import ModelSpec, Precision
 from radsearch.rendering import RENDERING_VERSION
 from radsearch.rendering.text import BLANKING_VERSION
@@ -25,11 +26,15 @@ _PART = re.compile(r"(.*)-\d{5}-of-(\d{5})(\.\w+)")
 
 @dataclass(frozen=True, slots=True)
 class Weights:
-    """The folder to load from, the files in it that hold the numbers, and the folder of the text tower's files."""
+    """The folder to load from, the files in it that hold the numbers, and the folder of the text tower's files.
+
+    joined: of a row that joins others, theirs; `files` are all of them.
+    """
 
     place: Path
     files: tuple[Path, ...]
     text: Path | None = None
+    joined: tuple["Weights", ...] = ()
 
 
 def find_weights(spec: ModelSpec, models_folder: Path | None) -> Weights:
@@ -38,6 +43,8 @@ def find_weights(spec: ModelSpec, models_folder: Path | None) -> Weights:
     Raises:
         ModelUnavailableError: they are in none of these; the message names the command that fetches them.
     """
+    if spec.joins:
+        return _side_by_side([find_weights(part, models_folder) for part in spec.joins])
     here = _weights_here(spec, models_folder)
     if here is not None:
         return here
@@ -91,6 +98,8 @@ def fingerprint_of(
         precision: of the products.
         text_blanked: whether text is looked for in the pictures that it sees, and blanked.
     """
+    if spec.base is not None and spec.head is not None:
+        return _of_head(spec, spec.head, fingerprint_of(spec.base, weights, precision, text_blanked=text_blanked))
     digest = hashlib.sha256()
     described = [weights.place / _DESCRIPTIONS[spec.library]] if spec.library in _DESCRIPTIONS else []
     for file in (*weights.files, *(file for file in described if file.is_file())):
@@ -102,8 +111,7 @@ def fingerprint_of(
     steps = (
         f"{how.size} px, {how.resize} {how.shortest_side}{crop}, {how.interpolation}{scale}",
         f"mean {_listed(how.mean)}, std {_listed(how.std)}",
-        spec.pooling,
-        *(f"{name} {value}" for name, value in spec.config if name != "architecture"),
+        *(_pooled(part) for part in spec.joins or (spec,)),
         *([f"{TEXT_BLANKED} (version {BLANKING_VERSION})"] if text_blanked else []),
     )
     return Fingerprint(
@@ -114,6 +122,23 @@ def fingerprint_of(
         precision=precision,
         rendering=RENDERING_VERSION,
     )
+
+
+def _of_head(spec: ModelSpec, head: Path, base: Fingerprint) -> Fingerprint:
+    """Of a row that was derived: that of its base, with the head's numbers."""
+    numbers = hash_of(head)
+    return replace(
+        base,
+        model=spec.name,
+        weights=f"sha256:{hashlib.sha256(f'{base.weights} {numbers}'.encode()).hexdigest()[:16]}",
+        dimension=spec.dimension,
+        preprocessing=f"{base.preprocessing}; head {numbers[:8]}",
+    )
+
+
+def _pooled(spec: ModelSpec) -> str:
+    stated = (f"{name} {value}" for name, value in spec.config if name != "architecture")
+    return "; ".join((spec.pooling, *stated))
 
 
 @functools.lru_cache(maxsize=256)
@@ -137,6 +162,10 @@ def folder_in_cache(repository: str, revision: str) -> Path:
 
 
 def _weights_here(spec: ModelSpec, models_folder: Path | None, *, heed_marker: bool = True) -> Weights | None:
+    if spec.joins:
+        parts = [_weights_here(part, models_folder, heed_marker=heed_marker) for part in spec.joins]
+        found = [part for part in parts if part is not None]
+        return _side_by_side(found) if len(found) == len(parts) else None
     folder = _folder_of(spec, models_folder)
     if folder is None or not folder.is_dir() or (heed_marker and being_fetched(folder).exists()):
         return None
@@ -145,6 +174,10 @@ def _weights_here(spec: ModelSpec, models_folder: Path | None, *, heed_marker: b
     if not files or not _is_described(spec, folder) or (spec.text_tower and text is None):
         return None
     return Weights(folder, files, text)
+
+
+def _side_by_side(parts: Sequence[Weights]) -> Weights:
+    return Weights(parts[0].place, tuple(file for part in parts for file in part.files), joined=tuple(parts))
 
 
 def _is_described(spec: ModelSpec, folder: Path) -> bool:

