@@ -6,6 +6,7 @@ from pathlib import Path
 
 from radsearch.commands import settings_of, table
 from radsearch.errors import RadSearchError
+from radsearch.models import ModelSpec
 
 
 def add_to(parser: argparse.ArgumentParser) -> None:
@@ -56,13 +57,15 @@ def _models_show(options: argparse.Namespace) -> int:
     for record in (spec, spec.preprocessing):
         for field in fields(record):
             value = getattr(record, field.name)
-            if field.name != "preprocessing" and value not in {"", ()}:
-                words = ", ".join(_said(item) for item in value) if isinstance(value, tuple) else value
+            if field.name != "preprocessing" and value is not None and value not in {"", ()}:
+                words = ", ".join(_said(item) for item in value) if isinstance(value, tuple) else _said(value)
                 print(f"{field.name}: {words}")  # noqa: T201
     return 0
 
 
 def _said(item: object) -> str:
+    if isinstance(item, ModelSpec):
+        return item.name
     return " = ".join(str(part) for part in item) if isinstance(item, tuple) else str(item)
 
 
