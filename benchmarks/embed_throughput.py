@@ -9,7 +9,7 @@ processor, and used by a row of models.toml. Each round times, in turn:
 naive: Pillow, the library's processor, float32, batches of 32, one process;
 forward: the forward pass alone, batches ready on the device, in float32 and in bfloat16;
 end to end: an ingest of PNGs in bfloat16, from files until all vectors are stored;
-decoding: the same worker processes without a model, to tell which side binds.
+decoding: the same worker processes and their work, thumbnails too, without a model, to tell which side binds.
 """
 
 import argparse
@@ -188,12 +188,14 @@ def decoding_rate(settings: Settings, files: Sequence[Path]) -> float:
     from ingest.decoding import DecodeJob, WorkOrder, decode_file, identify_file
     from ingest.sources import SourceFile
     from radsearch.models import find_model
+    from radsearch.models.devices import expected_gpus
     from radsearch.privacy import Pseudonymizer
     from radsearch.reading.isolation import IsolatedPool, limits_of
     from radsearch.settings import usable_cores
 
     how = find_model(_MODEL, settings.settings_folder).preprocessing
-    order = WorkOrder(Pseudonymizer(_SECRET.encode()), (how,))
+    travel = expected_gpus(settings.device) > 0
+    order = WorkOrder(Pseudonymizer(_SECRET.encode()), (how,), pictures_travel=travel, thumbnails=True)
     sources = [SourceFile(file, file.name, str(file)) for file in files]
     pool = IsolatedPool(order, max(1, usable_cores() - 1), limits_of(settings))
 
