@@ -16,7 +16,7 @@ from evaluation.settings import SearchSettings
 from radsearch.models.heads import Head, likeness, unit_blocks
 from radsearch.study import Vectors
 
-CANDIDATES = tuple(Parameters(width, shrinkage) for width in (0.5, 1.0, 2.0) for shrinkage in (0.2, 0.5))
+CANDIDATES = tuple(Parameters(width) for width in (0.5, 1.0, 2.0))
 _MOST_IMAGES = 2400  # that are cross-validated: whole patients by chance, where there are more
 
 

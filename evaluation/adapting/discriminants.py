@@ -39,7 +39,7 @@ class Parameters:
     """
 
     width: float = 1.0
-    shrinkage: float = 0.2
+    shrinkage: float = 0.3
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -69,7 +69,7 @@ def embed_manifest(manifest: Path, model: str, settings: Settings, pseudonymizer
     names: list[str] = []
     facts: list[Facts] = []
     vectors: list[Vectors] = []
-    read = _read(manifest, settings, pseudonymizer, refused)
+    read = read_pictures(manifest, settings, pseudonymizer, refused)
     while some := list(islice(read, _AT_ONCE)):
         names += [name for name, _, _ in some]
         facts += [said for _, said, _ in some]
@@ -82,9 +82,20 @@ def embed_manifest(manifest: Path, model: str, settings: Settings, pseudonymizer
     )
 
 
-def _read(
+def read_pictures(
     manifest: Path, settings: Settings, pseudonymizer: Pseudonymizer, refused: Counter[str]
 ) -> Iterator[tuple[str, Facts, Picture]]:
+    """The name, facts and rendered picture of every file that a manifest names; what is refused is counted.
+
+    Args:
+        manifest: its folder is where its files are.
+        settings: of reading, and of text in pictures.
+        pseudonymizer: of patients.
+        refused: reason -> number of rows, added to.
+
+    Raises:
+        ManifestError: the manifest cannot be read.
+    """
     folder = manifest.absolute().parent
     for row in read_rows(manifest, pseudonymizer.pseudonym, dataset=settings.dataset, split=None):
         if row.reason is not None:
