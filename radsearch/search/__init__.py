@@ -1,9 +1,8 @@
-"""Search: by an image, by an indexed one, by text, or by liked and disliked examples -> ranked hits.
+"""Search: by an image, an indexed one, text, liked and disliked examples, or a series -> ranked hits.
 
 The query itself and all other images of its patient are left out, unless the caller allows them.
 """
 
-import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -13,13 +12,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from radsearch.errors import EmbeddingError, NothingToSearchError, UnknownNameError
-from radsearch.index import Index, Stored
+from radsearch.index import Index
 from radsearch.index.schema import facts_of
 from radsearch.models import find_model, models_of
 from radsearch.privacy import Pseudonymizer
 from radsearch.search.embedders import Embedders
+from radsearch.search.examples import Examples, canonical_id, id_of, is_id, rocchio
 from radsearch.search.files import Part, QueryFile
 from radsearch.search.ranking import Ranking, ranked
+from radsearch.search.series import evenly, nearest_series, slices_of
 from radsearch.search.told import CHECKED_FIELDS, told_of
 from radsearch.settings import Settings
 from radsearch.study import XR_CODES, Facts, Fingerprint, Hit, SearchFilter, Vectors
@@ -50,22 +51,6 @@ class _Query:
     vectors: Mapping[str, Vectors]
     facts: Sequence[Facts]
     ids: Sequence[str]
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Examples:
-    """Indexed images that a search is to come near to, and away from."""
-
-    liked: Sequence[Stored]
-    disliked: Sequence[Stored]
-
-    @property
-    def ids(self) -> list[str]:
-        return [point.id for point in (*self.liked, *self.disliked)]
-
-    @property
-    def facts(self) -> list[Facts]:
-        return [facts_of(point.payload) for point in (*self.liked, *self.disliked)]
 
 
 class Searcher:
@@ -125,6 +110,38 @@ class Searcher:
         ids = [point for query in queries for point in query.ids]
         return self._nearest(vectors, wanted, [*facts, *examples.facts], [*ids, *examples.ids])
 
+    def by_series(self, series: str, wanted: Wanted) -> list[Hit]:
+        """The series most like an indexed one, each as its best slice (`nearest_series`); without its own patient.
+
+        Args:
+            series: its pseudonym, or the id of an image of it.
+            wanted: limit (of series), filter, models, threshold and page.
+
+        Raises:
+            NothingToSearchError: as `slices_of` and `nearest_series`.
+        """
+        models = self._models(wanted)
+        self.check_filter(wanted.where)
+        slices = slices_of(self._index, series, models)
+        return self._nearest_series(
+            [point.vectors for point in slices], wanted, [facts_of(one.payload) for one in slices]
+        )
+
+    def by_slices(self, files: Sequence[QueryFile], wanted: Wanted) -> list[Hit]:
+        """As `by_series`, for files that are slices of one series, in order: at most 32 of them are searched by.
+
+        Raises:
+            NothingToSearchError: they are of several series.
+        """
+        models = self._models(wanted)
+        self.check_filter(wanted.where)
+        queries = [self._query_of(files[place], models) for place in evenly(len(files))]
+        facts = [fact for query in queries for fact in query.facts]
+        if len(_stated(facts, lambda one: one.series)) > 1:
+            raise NothingToSearchError("the files are of several series: search by those of one")
+        ids = [point for query in queries for point in query.ids]
+        return self._nearest_series([query.vectors for query in queries], wanted, facts, ids)
+
     def _query_of(self, file: QueryFile, models: Sequence[str]) -> _Query:
         same = self._index.having("content", [file.identity.content])
         itself = [point.id for point in same if point.payload.get("frame") == file.number]
@@ -154,13 +171,13 @@ class Searcher:
             raise NothingToSearchError("a search by examples needs at least one that is liked")
         return self.by_files([], wanted, liked=liked, disliked=disliked)
 
-    def _examples(self, liked: Sequence[str], disliked: Sequence[str], models: Sequence[str]) -> _Examples:
-        liked, disliked = ([_id_of(point) for point in points] for points in (liked, disliked))
+    def _examples(self, liked: Sequence[str], disliked: Sequence[str], models: Sequence[str]) -> Examples:
+        liked, disliked = ([id_of(point) for point in points] for points in (liked, disliked))
         found = {point.id: point for point in self._index.retrieve([*liked, *disliked], vectors_of=models)}
         for point in (*liked, *disliked):
             if point not in found or any(name not in found[point].vectors for name in models):
                 raise NothingToSearchError(f"no indexed image {point} with a vector of {', '.join(models)}")
-        return _Examples([found[point] for point in liked], [found[point] for point in disliked])
+        return Examples([found[point] for point in liked], [found[point] for point in disliked])
 
     def by_text(self, text: str, wanted: Wanted) -> list[Hit]:
         """The images nearest to a text, by models that read text. Raises EmbeddingError where one does not."""
@@ -257,32 +274,34 @@ class Searcher:
         self, vectors: Mapping[str, Vectors], wanted: Wanted, known: Sequence[Facts], own_ids: Sequence[str]
     ) -> list[Hit]:
         where = replace(wanted.where, without_ids=(*wanted.where.without_ids, *own_ids))
-        if not wanted.allow_same_patient:
-            where = replace(
-                where,
-                without_patients=(*where.without_patients, *_stated(known, lambda facts: facts.patient)),
-                without_studies=(*where.without_studies, *_stated(known, lambda facts: facts.study)),
-            )
-        return ranked(self._index, vectors, where, wanted.limit, wanted.ranking)
+        others = _without_patients(where, known)
+        found_in = where if wanted.allow_same_patient else others
+        return ranked(self._index, vectors, found_in, wanted.limit, wanted.ranking, expanded_within=others)
+
+    def _nearest_series(
+        self,
+        slices: Sequence[Mapping[str, Vectors]],
+        wanted: Wanted,
+        known: Sequence[Facts],
+        own_ids: Sequence[str] = (),
+    ) -> list[Hit]:
+        own = (*wanted.where.none_of.get("series", ()), *_stated(known, lambda facts: facts.series))
+        where = replace(
+            wanted.where,
+            without_ids=(*wanted.where.without_ids, *own_ids),
+            none_of={**wanted.where.none_of, "series": own},
+        )
+        where = where if wanted.allow_same_patient else _without_patients(where, known)
+        return nearest_series(self._index, slices, where, wanted.limit, wanted.ranking)
 
 
-def rocchio(liked: Vectors, disliked: Vectors | None) -> Vectors:
-    """The query that stands for examples: `mean(liked) - mean(disliked) / 2`, of unit length.
-
-    Args:
-        liked: (n, dimension) vectors of unit length.
-        disliked: likewise, or None.
-
-    Source: J. J. Rocchio, Relevance feedback in information retrieval, 1971; with this weight it is Qdrant's
-    `average_vector` strategy, and better than with others (docs/benchmarks.md).
-    """
-    query: Vectors = liked.mean(axis=0)
-    if disliked is not None:
-        query = 2 * query - disliked.mean(axis=0)
-    length = float(np.linalg.norm(query))
-    if length == 0:
-        raise NothingToSearchError("the liked and the disliked examples cancel each other out")
-    return (query / length).astype(np.float32)
+def _without_patients(where: SearchFilter, known: Sequence[Facts]) -> SearchFilter:
+    """The same filter without what is known to be of these patients and studies."""
+    return replace(
+        where,
+        without_patients=(*where.without_patients, *_stated(known, lambda facts: facts.patient)),
+        without_studies=(*where.without_studies, *_stated(known, lambda facts: facts.study)),
+    )
 
 
 def _stated(known: Sequence[Facts], read_fact: Callable[[Facts], str | None]) -> tuple[str, ...]:
@@ -291,23 +310,3 @@ def _stated(known: Sequence[Facts], read_fact: Callable[[Facts], str | None]) ->
 
 def _only(values: Sequence[str]) -> str | None:
     return values[0] if len(values) == 1 else None
-
-
-def canonical_id(text: str) -> str | None:
-    """An id as it is stored, however its UUID was written; None where it is none."""
-    try:
-        return str(uuid.UUID(text))
-    except ValueError:
-        return None
-
-
-def is_id(text: str) -> bool:
-    """Whether an indexed image may have this id, written so."""
-    return canonical_id(text) == text
-
-
-def _id_of(text: str) -> str:
-    point = canonical_id(text)
-    if point is None:
-        raise NothingToSearchError(f"{text!r} is no id of an indexed image (they look like UUIDs)")
-    return point
