@@ -5,7 +5,7 @@ The query itself and all other images of its patient are left out, unless the ca
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,6 +22,7 @@ from radsearch.search.files import Part, QueryFile
 from radsearch.search.ranking import Ranking, ranked
 from radsearch.search.series import evenly, nearest_series, slices_of
 from radsearch.search.told import CHECKED_FIELDS, told_of
+from radsearch.search.wanted import Wanted, stated, without_images, without_patients, without_series
 from radsearch.settings import Settings
 from radsearch.study import XR_CODES, Facts, Fingerprint, Hit, SearchFilter, Vectors
 
@@ -31,17 +32,6 @@ __all__ = [
 
 if TYPE_CHECKING:
     from radsearch.models.base import Embedder
-
-
-@dataclass(frozen=True, slots=True)
-class Wanted:
-    """What a search may return: how many, from where, by which models (fused where there are several)."""
-
-    limit: int = 10
-    where: SearchFilter = field(default_factory=SearchFilter)
-    models: tuple[str, ...] = ()
-    allow_same_patient: bool = False
-    ranking: Ranking = field(default_factory=Ranking)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -86,10 +76,12 @@ class Searcher:
 
     def by_images(self, paths: Sequence[Path], wanted: Wanted, *, frame: int | None = None) -> list[Hit]:
         """As `by_image`, for several files that show the same: the images nearest to the mean of their vectors."""
+        return self.by_files(self._query_files(paths, frame), wanted)
+
+    def _query_files(self, paths: Sequence[Path], frame: int | None = None) -> list[QueryFile]:
         if self._pseudonymizer is None:
             raise NothingToSearchError("a search by file needs the secret of the index")
-        key = self._pseudonymizer
-        return self.by_files([QueryFile(path, self._settings, key, frame=frame) for path in paths], wanted)
+        return [QueryFile(path, self._settings, self._pseudonymizer, frame=frame) for path in paths]
 
     def by_files(
         self, files: Sequence[QueryFile], wanted: Wanted, *, liked: Sequence[str] = (), disliked: Sequence[str] = ()
@@ -127,19 +119,21 @@ class Searcher:
             [point.vectors for point in slices], wanted, [facts_of(one.payload) for one in slices]
         )
 
-    def by_slices(self, files: Sequence[QueryFile], wanted: Wanted) -> list[Hit]:
-        """As `by_series`, for files that are slices of one series, in order: at most 32 of them are searched by.
+    def by_slices(self, paths: Sequence[Path], wanted: Wanted) -> list[Hit]:
+        """As `by_series`, for files that are the slices of one series, in order; of one file its frames are.
 
-        Raises:
-            NothingToSearchError: they are of several series.
+        At most 32 of them, evenly spaced, are searched by. Raises as `by_image`, and NothingToSearchError where they
+        are of several series.
         """
+        files = self._query_files(paths)
+        slices = files[0].slices() if len(files) == 1 else files
         models = self._models(wanted)
         self.check_filter(wanted.where)
-        queries = [self._query_of(files[place], models) for place in evenly(len(files))]
+        queries = [self._query_of(slices[place], models) for place in evenly(len(slices))]
         facts = [fact for query in queries for fact in query.facts]
-        if len(_stated(facts, lambda one: one.series)) > 1:
+        if len(stated(facts, lambda one: one.series)) > 1:
             raise NothingToSearchError("the files are of several series: search by those of one")
-        ids = [point for query in queries for point in query.ids]
+        ids = tuple(dict.fromkeys(point for query in queries for point in query.ids))
         return self._nearest_series([query.vectors for query in queries], wanted, facts, ids)
 
     def _query_of(self, file: QueryFile, models: Sequence[str]) -> _Query:
@@ -273,8 +267,8 @@ class Searcher:
     def _nearest(
         self, vectors: Mapping[str, Vectors], wanted: Wanted, known: Sequence[Facts], own_ids: Sequence[str]
     ) -> list[Hit]:
-        where = replace(wanted.where, without_ids=(*wanted.where.without_ids, *own_ids))
-        others = _without_patients(where, known)
+        where = without_images(wanted.where, own_ids)
+        others = without_patients(where, known)
         found_in = where if wanted.allow_same_patient else others
         return ranked(self._index, vectors, found_in, wanted.limit, wanted.ranking, expanded_within=others)
 
@@ -285,27 +279,9 @@ class Searcher:
         known: Sequence[Facts],
         own_ids: Sequence[str] = (),
     ) -> list[Hit]:
-        own = (*wanted.where.none_of.get("series", ()), *_stated(known, lambda facts: facts.series))
-        where = replace(
-            wanted.where,
-            without_ids=(*wanted.where.without_ids, *own_ids),
-            none_of={**wanted.where.none_of, "series": own},
-        )
-        where = where if wanted.allow_same_patient else _without_patients(where, known)
+        where = without_series(without_images(wanted.where, own_ids), known)
+        where = where if wanted.allow_same_patient else without_patients(where, known)
         return nearest_series(self._index, slices, where, wanted.limit, wanted.ranking)
-
-
-def _without_patients(where: SearchFilter, known: Sequence[Facts]) -> SearchFilter:
-    """The same filter without what is known to be of these patients and studies."""
-    return replace(
-        where,
-        without_patients=(*where.without_patients, *_stated(known, lambda facts: facts.patient)),
-        without_studies=(*where.without_studies, *_stated(known, lambda facts: facts.study)),
-    )
-
-
-def _stated(known: Sequence[Facts], read_fact: Callable[[Facts], str | None]) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(fact for facts in known if (fact := read_fact(facts)) is not None))
 
 
 def _only(values: Sequence[str]) -> str | None:

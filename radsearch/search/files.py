@@ -68,6 +68,15 @@ class QueryFile:
         """The frame's picture and facts; raises as `identity`."""
         return self._reader.show(self._path, self.number)
 
+    def slices(self) -> list["QueryFile"]:
+        """The same file at each of the frames that an ingest takes, in order; it is looked into once for all of them."""
+        chosen = self.identity.chosen
+        others = [copy.copy(self) for _ in chosen]
+        for other, number in zip(others, chosen, strict=True):
+            other._frame, other.vectors = number, {}
+            other.__dict__.pop("shown", None)
+        return others
+
     def cut(self, part: Part) -> "QueryFile":
         """The same, to search by a part of its picture only: what shows a finding, without all that surrounds it.
 

@@ -29,8 +29,9 @@ class Ranking:
     diversity: from 0, the nearest, to 1, as unlike each other as the candidates allow (maximal marginal relevance).
     group: only the best hit of a patient, study or series. page: which lot of hits, from 1; no hit comes on two.
     rerank: in which order the first 100 come, by what they say of each other (`radsearch.search.reranking`). Their
-        scores stay what they were, and all that comes after them stays where it was. expand: so many first hits move the
-        query, by which the index is asked anew; 0 for none. Only hits that the threshold lets pass do, one a group.
+        scores stay what they were, and all that comes after them stays where it was.
+    expand: so many first hits move the query, by which the index is asked anew; 0 for none. Only hits that the
+        threshold lets pass do, and one a group.
     """
 
     fusion: Literal["rank", "score"] = "rank"

@@ -68,7 +68,8 @@ def k_reciprocal(likeness: Likeness, *, k1: int = 20, k2: int = 6, share: float 
     described = _first(order, k2) @ described / min(k2, len(order))
     common = np.minimum(described[0], described[1:]).sum(axis=1)
     jaccard = 1 - common / np.maximum(described[0], described[1:]).sum(axis=1)
-    return np.clip(1 - (1 - share) * jaccard - share * distances[0, 1:], 0, 1)
+    scores: Scores = 1 - (1 - share) * jaccard - share * distances[0, 1:]
+    return scores.clip(0, 1)
 
 
 def _with_query(likeness: Likeness) -> Scores:
@@ -101,7 +102,8 @@ def _reciprocal_sets(order: NDArray[np.int64], k1: int) -> NDArray[np.bool_]:
     whole, half = near & near.T, nearer & nearer.T
     inside = whole.astype(np.int64) @ half.T.astype(np.int64)
     taken = whole & (3 * inside >= 2 * half.sum(axis=1))
-    return whole | ((taken.astype(np.int64) @ half.astype(np.int64)) > 0)
+    sets: NDArray[np.bool_] = whole | ((taken.astype(np.int64) @ half.astype(np.int64)) > 0)
+    return sets
 
 
 def diffusion(likeness: Likeness, *, neighbours: int = 10, sharpness: float = 3.0, going_on: float = 0.9) -> Scores:
@@ -130,7 +132,7 @@ def diffusion(likeness: Likeness, *, neighbours: int = 10, sharpness: float = 3.
     steps = graph / np.where(np.outer(roots, roots) > 0, np.outer(roots, roots), 1.0)
     start = np.maximum(likeness.to_query, 0) ** sharpness
     start[np.argsort(-likeness.to_query, kind="stable")[neighbours:]] = 0
-    reached = np.maximum(np.linalg.solve(np.eye(len(start)) - going_on * steps, start), 0)
+    reached: Scores = np.linalg.solve(np.eye(len(start)) - going_on * steps, start).clip(min=0)
     most = reached.max(initial=0.0)
     return reached / most if most > 0 else reached
 
