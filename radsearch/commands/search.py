@@ -182,7 +182,8 @@ def _check_query(options: argparse.Namespace) -> None:
     words = [options.text is not None, options.finding is not None]
     if sum([bool(options.image), *words, options.series is not None, bool(examples)]) != 1:
         raise RadSearchError(
-            "say what to search by: one of IMAGE, --text, --finding, --series, or --id / --like (with or without --unlike)"
+            "say what to search by: one of IMAGE, --text, --finding, --series, or --id / --like (with or without "
+            "--unlike)"
         )
     if options.as_series and (not options.image or options.frame is not None):
         raise RadSearchError("--as-series goes with IMAGE, the slices of one series, and without --frame")

@@ -69,13 +69,14 @@ class QueryFile:
         return self._reader.show(self._path, self.number)
 
     def slices(self) -> list["QueryFile"]:
-        """The same file at each of the frames that an ingest takes, in order; it is looked into once for all of them."""
-        chosen = self.identity.chosen
-        others = [copy.copy(self) for _ in chosen]
-        for other, number in zip(others, chosen, strict=True):
-            other._frame, other.vectors = number, {}
-            other.__dict__.pop("shown", None)
-        return others
+        """The same file at each of the frames that an ingest takes, in order; what it is, is found out once for all."""
+        return [self._at(frame) for frame in self.identity.chosen]
+
+    def _at(self, frame: int) -> "QueryFile":
+        other = copy.copy(self)
+        other.__dict__.pop("shown", None)
+        other.vectors, other.__dict__["_frame"], other.__dict__["_cut"] = {}, frame, None
+        return other
 
     def cut(self, part: Part) -> "QueryFile":
         """The same, to search by a part of its picture only: what shows a finding, without all that surrounds it.
