@@ -205,14 +205,14 @@ def test_what_is_below_the_threshold_does_not_move_the_query(index: Index) -> No
 
 
 def test_of_several_models_each_query_moves_by_who_has_its_vector(index: Index) -> None:
-    found = numbers(ranked(index, BOTH, ANY, 40, Ranking(fusion="score")))
+    found = numbers(ranked(index, BOTH, ANY, 100, Ranking()))
     assert not all(map(has_second, found))
     moved = {
         "first": expanded_query(BOTH["first"], OF_FIRST[found]),
         "second": expanded_query(BOTH["second"], OF_SECOND[[number for number in found if has_second(number)]]),
     }
-    expected = ranked(index, moved, ANY, 20, Ranking(fusion="score"))
-    assert numbers(ranked(index, BOTH, ANY, 20, Ranking(fusion="score", expand=40))) == numbers(expected)
+    expected = ranked(index, moved, ANY, 20, Ranking())
+    assert numbers(ranked(index, BOTH, ANY, 20, Ranking(expand=100))) == numbers(expected)
 
 
 @pytest.mark.parametrize("allowed", [False, True])
