@@ -40,7 +40,7 @@ def likeness_of(query: Vectors, candidates: Vectors) -> Likeness:
     return Likeness(rows @ query.astype(np.float64), rows @ rows.T)
 
 
-def k_reciprocal(likeness: Likeness, *, k1: int = 20, k2: int = 6, share: float = 0.3) -> Scores:
+def k_reciprocal(likeness: Likeness, *, k1: int = 10, k2: int = 3, share: float = 0.3) -> Scores:
     """Near is what shares its neighbours: who counts the query among the nearest, and is counted by it.
 
     Each of the n + 1 pictures is described by its k-reciprocal neighbours; two are as far apart as the Jaccard distance
@@ -56,7 +56,7 @@ def k_reciprocal(likeness: Likeness, *, k1: int = 20, k2: int = 6, share: float 
         (n,) from 0 to 1. Distances are parts of the picture's largest one, so scores of two queries do not compare.
 
     Source: Zhong et al., Re-ranking Person Re-identification with k-reciprocal Encoding, CVPR 2017 (arXiv 1701.08398),
-    equations 3 to 12, within the candidates only.
+    equations 3 to 12, within the candidates only; there k1 = 20 and k2 = 6 (docs/searching.md has why not here).
     """
     cosines = _with_query(likeness)
     distances = np.maximum(1 - cosines, 0)
@@ -106,7 +106,7 @@ def _reciprocal_sets(order: NDArray[np.int64], k1: int) -> NDArray[np.bool_]:
     return sets
 
 
-def diffusion(likeness: Likeness, *, neighbours: int = 10, sharpness: float = 3.0, going_on: float = 0.9) -> Scores:
+def diffusion(likeness: Likeness, *, neighbours: int = 10, sharpness: float = 10.0, going_on: float = 0.9) -> Scores:
     """Near is what a walk from the query along neighbours comes by: a personalised PageRank on the candidates' graph.
 
     `(I - a S)^-1 y`, solved and not iterated: S is the symmetric, normalised affinity of candidates that are
@@ -122,7 +122,7 @@ def diffusion(likeness: Likeness, *, neighbours: int = 10, sharpness: float = 3.
         (n,) from 0 to 1, as parts of the largest; 0 of what no walk comes by.
 
     Source: Iscen et al., Efficient Diffusion on Region Manifolds, CVPR 2017 (arXiv 1611.05113), equations 4 to 9,
-    truncated to the first candidates as in its section 4.3.
+    truncated to the first candidates; there the sharpness is 3 and a = 0.99 (docs/searching.md has why not here).
     """
     affinity = np.maximum(likeness.among, 0) ** sharpness
     near = _first(_nearest_first(likeness.among), neighbours + 1)
@@ -171,7 +171,7 @@ def study_votes(
     return (1 - share) * own + share * votes
 
 
-def expanded_query(query: Vectors, hits: Vectors, *, alpha: float = 3.0) -> Vectors:
+def expanded_query(query: Vectors, hits: Vectors, *, alpha: float = 10.0) -> Vectors:
     """The query moved towards its first hits: `query + sum of max(cosine, 0) ** alpha * hit`, of unit length.
 
     Args:
@@ -183,7 +183,7 @@ def expanded_query(query: Vectors, hits: Vectors, *, alpha: float = 3.0) -> Vect
         (dimension,) float32.
 
     Source: Radenovic et al., Fine-tuning CNN Image Retrieval with No Human Annotation, TPAMI 2018 (arXiv 1711.02512),
-    section 3.4, with the query's own weight of 1.
+    with the query's own weight of 1; there alpha = 3 (docs/searching.md has why not here).
     """
     weights = np.maximum(hits @ query, 0) ** alpha
     moved = query + weights @ hits
