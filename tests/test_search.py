@@ -30,7 +30,7 @@ from radsearch.models import built_in_models, find_model, fingerprint_of
 from radsearch.models.base import Embedder
 from radsearch.models.weights import find_weights
 from radsearch.privacy import Pseudonymizer
-from radsearch.search import Part, QueryFile, Searcher, Wanted, rocchio
+from radsearch.search import Part, QueryFile, Ranking, Searcher, Wanted, rocchio
 from radsearch.settings import Settings
 from radsearch.study import SearchFilter
 
@@ -280,6 +280,16 @@ def test_a_text_finds_the_picture_that_it_names(library: Library, write_png: Cal
     (hit,) = library.searcher.by_text("left", Wanted(limit=1))
     assert hit.score == pytest.approx(1.0, abs=1e-5)
     assert hit.id == library.id_of(left)
+
+
+def test_hits_of_a_text_are_reranked_and_may_move_it(library: Library) -> None:
+    searcher = library.searcher
+    plain = searcher.by_text("left", ALL)
+    voted = searcher.by_text("left", replace(ALL, ranking=Ranking(rerank="votes")))
+    assert {hit.id: hit.score for hit in voted} == {hit.id: hit.score for hit in plain}
+    moved = searcher.by_text("left", replace(ALL, ranking=Ranking(expand=1)))
+    assert moved[0].id == plain[0].id
+    assert moved[0].score > plain[0].score
 
 
 def test_words_find_nothing_in_data_sets_that_are_not_granted(library: Library) -> None:
