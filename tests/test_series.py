@@ -14,7 +14,7 @@ from radsearch.__main__ import main
 from radsearch.errors import NothingToSearchError, UnknownNameError
 from radsearch.index import Index, IndexedImage, open_index
 from radsearch.search import Ranking, Searcher, Wanted, series
-from radsearch.search.series import evenly, in_order, slices_of
+from radsearch.search.series import evenly, in_order, nearest_series, slices_of
 from radsearch.settings import Settings
 from radsearch.study import Fingerprint, Hit, SearchFilter
 
@@ -214,6 +214,14 @@ def test_evenly_takes_the_first_and_the_last_and_no_place_twice() -> None:
 def test_slices_are_ordered_by_number_and_those_without_come_last(index: Index) -> None:
     points = index.retrieve([point(number) for number in (*range(5), LONE)])
     assert [one.id for one in in_order(points)] == [point(number) for number in (2, 1, 4, 0, 3, LONE)]
+
+
+def test_the_order_in_which_slices_ask_changes_nothing(index: Index) -> None:
+    slices = [{"first": OF_FIRST[number]} for number in range(3, 35)]
+    plain = nearest_series(index, slices, SearchFilter(), 50, Ranking())
+    for seed in range(5):
+        shuffled = [slices[place] for place in np.random.default_rng(seed).permutation(len(slices))]
+        assert nearest_series(index, shuffled, SearchFilter(), 50, Ranking()) == plain
 
 
 def test_nothing_is_found_where_nothing_may_be(searcher: Searcher) -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from math import fsum
 
 import numpy as np
 
@@ -115,8 +116,7 @@ def _by_series(answers: Sequence[Sequence[Hit]]) -> list[Hit]:
             series = hit.facts.series or hit.id
             row = cosines.setdefault(series, list(floors))
             row[place] = max(row[place], hit.score)
-            if series not in best or hit.score > best[series].score:
-                best[series] = hit
-    scores = {series: float(np.mean(row)) for series, row in cosines.items()}
+            best[series] = min(best.get(series, hit), hit, key=lambda one: (-one.score, one.id))
+    scores = {series: fsum(row) / len(row) for series, row in cosines.items()}  # in whatever order the slices asked
     order = sorted(scores, key=lambda series: (-scores[series], series))
     return [replace(best[series], score=scores[series]) for series in order]
