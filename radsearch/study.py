@@ -229,6 +229,8 @@ class SearchFilter:
 class Hit:
     """One image found: `score` is the cosine similarity, or the fusion score of several models; `rank` is from 1.
 
+    A re-ranking changes the rank only; of a search for series the score is the series' (docs/searching.md).
+
     thumbnail: its name in the index's folder of thumbnails. No fact of the image's: what is said of a file has none.
     """
 

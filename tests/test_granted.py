@@ -174,6 +174,10 @@ RANKINGS = {
     "one a study": Ranking(group="study"),
     "diverse": Ranking(diversity=0.7),
     "second page": Ranking(page=2),
+    "by shared neighbours": Ranking(rerank="k-reciprocal"),
+    "by a walk": Ranking(rerank="diffusion"),
+    "by votes": Ranking(rerank="votes"),
+    "expanded": Ranking(expand=3),
 }
 
 

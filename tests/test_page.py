@@ -286,6 +286,33 @@ def test_best_of_each_patient_is_one_hit_a_patient(many: AppTest, ids: list[str]
     assert address(many)["group"] == "patient"
 
 
+def test_another_order_of_the_first_hits_is_in_the_address(many: AppTest, ids: list[str]) -> None:
+    """By the other model the images of a patient lie apart, so that their votes count."""
+    many.query_params["model"] = "efficientnet-lite1"
+    search_by(many, ids[0])
+    nearest, scores = hits(many), {card["id"]: card["score"] for card in cards(many, among="like")}
+    many.selectbox(key="field-rerank").set_value("votes").run()
+    assert not many.exception
+    assert address(many)["rerank"] == "votes"
+    assert hits(many) != nearest
+    shown = {card["id"]: card["score"] for card in cards(many, among="like")}
+    assert {point: shown[point] for point in shown.keys() & scores.keys()} == {
+        point: scores[point] for point in shown.keys() & scores.keys()
+    }
+
+
+def test_a_query_that_is_moved_by_its_first_hits_is_in_the_address(
+    many: AppTest, ids: list[str], pseudonymizer: Pseudonymizer
+) -> None:
+    """From image 0 towards the images 3 to 7: image 4 is the nearest to their middle."""
+    search_by(many, ids[0])
+    assert hits(many)[0] == pseudonymizer.point_id("instance", 3)
+    many.selectbox(key="field-expand").set_value(5).run()
+    assert not many.exception
+    assert address(many)["expand"] == "5"
+    assert hits(many)[0] == pseudonymizer.point_id("instance", 4)
+
+
 def test_own_patient_comes_back_where_that_is_asked_for(many: AppTest, ids: list[str]) -> None:
     search_by(many, ids[0])
     assert ids[1] not in hits(many)

@@ -27,6 +27,7 @@ from radsearch.index import IndexCard, IndexedImage, open_index
 from radsearch.privacy import Pseudonymizer
 from radsearch.reading.manifest import KNOWN
 from radsearch.search import Embedders, is_id
+from radsearch.search.reranking import RERANKINGS
 from radsearch.settings import Settings
 from radsearch.study import Facts, Fingerprint, Labels, SearchFilter, Span
 from ui import asking, cards, exporting
@@ -41,7 +42,7 @@ from ui.originals import Originals
 from ui.pictures import address_of, part_of, webp_of
 from ui.saved import MOST_IMAGES, Collections
 from ui.searching import Surroundings, asks_for_something, find
-from ui.state import LOT, MOST_SHOWN, State, query_of, sole_query, state_of
+from ui.state import EXPANSIONS, LOT, MOST_SHOWN, State, query_of, sole_query, state_of
 from ui.viewer import part_in, window_in
 from ui.windows import CT_WINDOWS, text_of, window_of
 
@@ -54,7 +55,7 @@ STATES = st.builds(
     State, IDS, IDS, IDS, st.text(max_size=20), WORDS, st.sampled_from(["rank", "score"]), WORDS, WORDS,
     WORDS, WORDS, WORDS, WORDS, WORDS, WORDS, SPANS, SPANS, PARTS, st.booleans(),
     st.sampled_from([None, "patient", "study", "series"]),
-    st.integers(LOT, MOST_SHOWN),
+    st.integers(LOT, MOST_SHOWN), st.sampled_from([None, *RERANKINGS]), st.sampled_from(EXPANSIONS),
 )  # fmt: skip
 MODEL = Fingerprint("efficientnet-lite0", "sha256:0", 4, "none", "float32", 1)
 
@@ -67,13 +68,17 @@ def test_a_state_survives_its_address(state: State) -> None:
 
 @given(
     st.dictionaries(
-        st.sampled_from([*query_of(State(text="x", same_patient=True)), "age", "group", "shown", "id"]),
+        st.sampled_from(
+            [*query_of(State(text="x", same_patient=True)), "age", "group", "rerank", "expand", "shown", "id"]
+        ),
         st.lists(st.text(max_size=9)),
     )
 )
 def test_any_address_is_some_state(query: dict[str, list[str]]) -> None:
     state = state_of(query)
     assert LOT <= state.shown <= MOST_SHOWN
+    assert state.expand in EXPANSIONS
+    assert state.rerank in {None, *RERANKINGS}
 
 
 def test_the_state_at_the_start_has_an_empty_address() -> None:

@@ -61,7 +61,20 @@ def test_by_default_the_hits_are_the_nearest_ones(index: Index) -> None:
     assert [hit.rank for hit in hits] == [1, 2, 3, 4, 5]
 
 
-@pytest.mark.parametrize("ranking", [{}, {"group": "patient"}, {"group": "study"}, {"diversity": 0.4}])
+@pytest.mark.parametrize(
+    "ranking",
+    [
+        {},
+        {"group": "patient"},
+        {"group": "study"},
+        {"diversity": 0.4},
+        {"rerank": "k-reciprocal"},
+        {"rerank": "votes", "group": "patient"},
+        {"rerank": "diffusion", "group": "study", "diversity": 0.4},
+        {"expand": 3},
+        {"expand": 2, "rerank": "votes", "diversity": 0.4},
+    ],
+)
 def test_pages_hold_every_hit_once_and_in_order(index: Index, ranking: dict[str, object]) -> None:
     pages = [ranked(index, QUERY, ANY, 7, Ranking(page=page, **ranking)) for page in range(1, 10)]
     everything = [number for page in pages for number in numbers(page)]
@@ -203,6 +216,9 @@ def test_a_filter_holds_for_every_page_and_group(index: Index) -> None:
         (QUERY, {"diversity": 1.5}, "from 0 to 1"),
         (QUERY, {"diversity": float("nan")}, "from 0 to 1"),
         (QUERY, {"page": 0}, "counted from 1"),
+        (QUERY, {"expand": -1}, "first 1 to 100 hits"),
+        (QUERY, {"expand": 101}, "first 1 to 100 hits"),
+        (QUERY, {"rerank": "by chance"}, "no re-ranking 'by chance'; there are k-reciprocal, diffusion, votes"),
         (BOTH, {"weights": {"first": 2.0}}, "weights need fusion by score"),
         (BOTH, {"weights": {"third": 1.0}, "fusion": "score"}, "third has a weight and is not searched by"),
         (BOTH, {"weights": {"first": -1.0}, "fusion": "score"}, "weights are 0 or more"),

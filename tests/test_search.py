@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from inline_pool import InlinePool
 from PIL import Image
+from pydicom.uid import generate_uid
 from qdrant_client import QdrantClient
 from tiny_models import add_tiny_model, expected_vector, half
 
@@ -29,7 +30,7 @@ from radsearch.models import built_in_models, find_model, fingerprint_of
 from radsearch.models.base import Embedder
 from radsearch.models.weights import find_weights
 from radsearch.privacy import Pseudonymizer
-from radsearch.search import Part, QueryFile, Searcher, Wanted, rocchio
+from radsearch.search import Part, QueryFile, Ranking, Searcher, Wanted, rocchio
 from radsearch.settings import Settings
 from radsearch.study import SearchFilter
 
@@ -281,6 +282,16 @@ def test_a_text_finds_the_picture_that_it_names(library: Library, write_png: Cal
     assert hit.id == library.id_of(left)
 
 
+def test_hits_of_a_text_are_reranked_and_may_move_it(library: Library) -> None:
+    searcher = library.searcher
+    plain = searcher.by_text("left", ALL)
+    voted = searcher.by_text("left", replace(ALL, ranking=Ranking(rerank="votes")))
+    assert {hit.id: hit.score for hit in voted} == {hit.id: hit.score for hit in plain}
+    moved = searcher.by_text("left", replace(ALL, ranking=Ranking(expand=1)))
+    assert moved[0].id == plain[0].id
+    assert moved[0].score > plain[0].score
+
+
 def test_words_find_nothing_in_data_sets_that_are_not_granted(library: Library) -> None:
     searcher = Searcher(granted(library.open(), ["others"]), library.settings)
     assert library.searcher.by_text("hand", ALL)
@@ -460,3 +471,51 @@ def test_a_part_that_is_hardly_there_is_an_error(library: Library) -> None:
     file = QueryFile(library.path("ann-1"), library.settings, library.pseudonymizer)
     with pytest.raises(NothingToSearchError, match="8 pixels"):
         file.cut(Part(0, 0, 0.5, 1))
+
+
+def volume(library: Library, write_dicom: Callable[..., Path], name: str, seed: int, patient: str) -> list[Path]:
+    """Three slices of one series in files of their own, ingested; pictures by the seed."""
+    rng, series = np.random.default_rng(seed), generate_uid()
+    paths = [
+        write_dicom(
+            f"{name}/{number}.dcm",
+            rng.integers(-100, 200, (8, 8)).astype(np.int16),
+            PatientID=patient,
+            SeriesInstanceUID=series,
+        )
+        for number in range(3)
+    ]
+    library.ingest("tiny", path=paths[0].parent)
+    return paths
+
+
+def test_files_of_a_series_find_series_of_others_as_the_indexed_series_does(
+    library: Library, write_dicom: Callable[..., Path]
+) -> None:
+    paths = volume(library, write_dicom, "query", 1, "MRN-1")
+    own = volume(library, write_dicom, "own", 2, "MRN-1")
+    others = [volume(library, write_dicom, f"other-{seed}", seed, f"MRN-{seed}") for seed in (3, 4)]
+    searcher = library.searcher
+
+    def series_of(path: Path) -> str | None:
+        return QueryFile(path, library.settings, library.pseudonymizer).shown.facts.series
+
+    hits = searcher.by_slices(paths, ALL)
+    assert {hit.facts.series for hit in hits} == {series_of(other[0]) for other in others}
+    assert hits == searcher.by_series(str(series_of(paths[0])), ALL)
+    allowed = searcher.by_slices(paths, replace(ALL, allow_same_patient=True))
+    assert {hit.facts.series for hit in allowed} == {series_of(other[0]) for other in (own, *others)}
+    with pytest.raises(NothingToSearchError, match="of several series"):
+        searcher.by_slices([paths[0], own[0]], ALL)
+
+
+def test_the_frames_of_one_file_are_the_slices_of_a_series(library: Library, write_dicom: Callable[..., Path]) -> None:
+    pixels = np.random.default_rng(3).integers(-100, 200, (3, 8, 8)).astype(np.int16)
+    whole = write_dicom("new/whole.dcm", pixels, PatientID="MRN-9")
+    volume(library, write_dicom, "known", 3, "MRN-3")  # the same three pictures, by the seed
+    volume(library, write_dicom, "stranger", 4, "MRN-4")
+    hits = library.searcher.by_slices([whole], ALL)
+    assert len(hits) == 2
+    assert hits[0].score == pytest.approx(1.0, abs=1e-4)
+    assert hits[0].facts.patient == library.pseudonymizer.pseudonym("patient", "", "MRN-3")
+    assert hits[1].score < 0.999

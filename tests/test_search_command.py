@@ -157,6 +157,9 @@ def test_the_query_and_its_patient_are_left_out_unless_allowed(
         (["--group", "patient", "--allow-same-patient"], "bcde"),
         (["--threshold", "1.1"], ""),
         (["--diversity", "0.5"], "cde"),
+        (["--rerank", "votes"], "cde"),
+        (["--rerank", "k-reciprocal", "--expand", "2", "--region", "chest"], "c"),
+        (["--expand", "1", "--diversity", "0.5"], "cde"),
         (["-k", "2", "--page", "3"], ""),
     ],
 )
@@ -195,6 +198,10 @@ def test_several_files_are_one_query_and_none_of_them_is_a_hit(
         (["--weight", "tiny=2"], ["weights need fusion by score"]),
         (["--diversity", "2"], ["from 0 to 1"]),
         (["--page", "0"], ["counted from 1"]),
+        (["--expand", "101"], ["first 1 to 100 hits"]),
+        (["--as-series", "--frame", "1"], ["--as-series goes with IMAGE", "without --frame"]),
+        (["--as-series", "--rerank", "votes"], ["a search by a series gives series as they are"]),
+        (["--series", "x"], ["say what to search by"]),
     ],
 )
 def test_a_filter_or_ranking_that_is_none_is_said_in_one_line(
@@ -247,6 +254,8 @@ def test_search_by_id_and_by_examples(run: Run, archive: Path, id_of: Callable[[
         (["--id", "a.png"], ["is no id of an indexed image"]),
         (["--id", "6a1c7e6e-0000-4000-8000-000000000000", "-k", "0"], ["-k is from 1 to 10000"]),
         (["--id", "6a1c7e6e-0000-4000-8000-000000000000", "-k", "9" * 20], ["-k is from 1 to 10000"]),
+        (["--series", "x"], ["no indexed series x"]),
+        (["--series", "x", "--as-series"], ["--as-series goes with IMAGE"]),
         (["--text", "lung"], ["tiny cannot read text; these can: biomedclip"]),
         (["--text", "lung", "--model", "tinny"], ["unknown model 'tinny'", "did you mean 'tiny'?", "biomedclip"]),
         (

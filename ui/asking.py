@@ -11,11 +11,15 @@ from radsearch.errors import RadSearchError
 from radsearch.index import IndexCard
 from ui import session
 from ui.searching import LARGEST_MEGABYTES, MOST_FILES, Surroundings, read_upload, speaking_models
-from ui.state import State
+from ui.state import EXPANSIONS, State
 from ui.telling import say
 
 _GROUPS = {"": "every image", "study": "best of each study", "patient": "best of each patient"}
 _FUSIONS = {"rank": "by rank", "score": "by score"}
+_ORDERS = {
+    "": "nearest first", "k-reciprocal": "shared neighbours", "diffusion": "along neighbours",
+    "votes": "votes of a study",
+}  # fmt: skip
 
 
 def ask_for_files(around: Surroundings) -> DeltaGenerator:
@@ -113,7 +117,22 @@ def options(card: IndexCard) -> None:
             on_change=session.on_field("group", lambda value: value or None),
             format_func=_GROUPS.__getitem__, width=200,
         )  # fmt: skip
+        st.selectbox(
+            "order", list(_ORDERS), key=session.field_key("rerank", ""),
+            on_change=session.on_field("rerank", lambda value: value or None),
+            format_func=_ORDERS.__getitem__, width=170,
+            help="Of the first 100 hits, by what they say of each other; the score stays the similarity to the query.",
+        )  # fmt: skip
+        st.selectbox(
+            "query moved by", list(EXPANSIONS), key=session.field_key("expand"), on_change=session.on_field("expand"),
+            format_func=_expansion_words, width=160,
+            help="The first hits of other patients are added to the query, which is then asked anew.",
+        )  # fmt: skip
         st.toggle(
             "also the query's own patient", key=session.field_key("same_patient"),
             on_change=session.on_field("same_patient"), help="Off: other patients only, as in an honest comparison.",
         )  # fmt: skip
+
+
+def _expansion_words(count: int) -> str:
+    return {0: "no hit", 1: "the first hit"}.get(count, f"the first {count} hits")

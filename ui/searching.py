@@ -112,7 +112,7 @@ def find(state: State, uploads: Sequence[Upload], card: IndexCard, around: Surro
     for name in models if files or by_text else ():
         if name in card.models:
             _make_ready(name, files, card, around)
-    ranking = Ranking(fusion=state.fusion, group=state.group)
+    ranking = Ranking(fusion=state.fusion, group=state.group, rerank=state.rerank, expand=state.expand)
     wanted = Wanted(state.shown, where_of(state), models, allow_same_patient=state.same_patient, ranking=ranking)
     with around.index() as index:
         if files:

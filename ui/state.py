@@ -6,10 +6,12 @@ from typing import Any, Literal, cast
 
 from radsearch.search import canonical_id
 from radsearch.search.ranking import Group
+from radsearch.search.reranking import RERANKINGS, Rerank
 from radsearch.study import Span
 
 LOT = 24  # hits that come at a time
 MOST_SHOWN = 20 * LOT
+EXPANSIONS = (0, 1, 3, 5)  # hits that move the query
 _MOST_VALUES = 50
 _LONGEST_TEXT = 300
 _LONGEST_NUMBER = 7
@@ -33,7 +35,7 @@ class State:
 
     ids: indexed images to search by; liked, disliked: judgements of hits. text: words to search by where there is no
     image. part: (left, top, right, bottom) of the only image that is searched by, in thousandths of its picture.
-    shown: so many hits at most. A model, a filter: as in `Wanted` and `SearchFilter`.
+    shown: so many hits at most. rerank, expand: as in `Ranking`. A model, a filter: as in `Wanted` and `SearchFilter`.
     """
 
     ids: tuple[str, ...] = ()
@@ -56,6 +58,8 @@ class State:
     same_patient: bool = False
     group: Group | None = None
     shown: int = LOT
+    rerank: Rerank | None = None
+    expand: int = 0
 
     def having(self, **fields: Any) -> "State":
         """The same with other values of some fields."""
@@ -115,6 +119,10 @@ def query_of(state: State) -> dict[str, list[str]]:
         query["same-patient"] = ["1"]
     if state.group:
         query["group"] = [state.group]
+    if state.rerank:
+        query["rerank"] = [state.rerank]
+    if state.expand:
+        query["expand"] = [str(state.expand)]
     if state.shown != LOT:
         query["shown"] = [str(state.shown)]
     return {name: values for name, values in query.items() if values}
@@ -130,7 +138,7 @@ def state_of(query: Mapping[str, Sequence[str]]) -> State:
         known = [canonical_id(value) or (value if name == "ids" else None) for value in fields[name]]
         fields[name] = tuple(dict.fromkeys(point for point in known if point))
     fields |= {name: _span_of(_first(query, name)) for name in _SPANS}
-    fusion, group, shown = (_first(query, name) for name in ("fusion", "group", "shown"))
+    fusion, group, shown, expand = (_first(query, name) for name in ("fusion", "group", "shown", "expand"))
     return State(
         **fields,
         text=_first(query, "text")[:_LONGEST_TEXT],
@@ -139,6 +147,8 @@ def state_of(query: Mapping[str, Sequence[str]]) -> State:
         same_patient=_first(query, "same-patient") == "1",
         group=cast("Group", group) if group in ("patient", "study", "series") else None,
         shown=min(max(int(shown), LOT), MOST_SHOWN) if shown.isdecimal() and len(shown) < _LONGEST_NUMBER else LOT,
+        rerank=next((one for one in RERANKINGS if one == _first(query, "rerank")), None),
+        expand=next((one for one in EXPANSIONS if str(one) == expand), 0),
     )
 
 

@@ -1,7 +1,5 @@
 """What may be said of an indexed image, in order; nothing of it tells who the patient is."""
 
-from collections.abc import Sequence
-
 from radsearch.index import Stored
 from radsearch.index.schema import facts_of
 
@@ -30,18 +28,6 @@ def rows_of(point: Stored) -> dict[str, str]:
         "id": point.id,
     }
     return {name: str(value) for name, value in rows.items() if value not in (None, "")}
-
-
-def in_order(points: Sequence[Stored]) -> list[Stored]:
-    """As far as is known as the scanner made them: by slice, then by frame."""
-    return sorted(points, key=lambda point: (_slice(point), point.payload.get("frame") or 0, point.id))
-
-
-def _slice(point: Stored) -> float:
-    try:
-        return float(point.payload.get("extra", {}).get("slice", "inf"))
-    except ValueError:
-        return float("inf")
 
 
 def _size(columns: int | None, rows: int | None) -> str | None:

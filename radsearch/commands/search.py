@@ -1,4 +1,4 @@
-"""`radsearch search`: by an image, an indexed one, text, or examples."""
+"""`radsearch search`: by an image, an indexed one, text, examples, or a series."""
 
 import argparse
 import json
@@ -33,6 +33,10 @@ def add_to(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--finding", metavar="WORDS", help="a finding, said in several ways, for models that read text")
     _add_repeatable(parser, "--like", "ID", "an indexed image like the wanted ones")
     _add_repeatable(parser, "--unlike", "ID", "an indexed image unlike the wanted ones")
+    parser.add_argument("--series", metavar="ID", help="an indexed series (its pseudonym, or an image of it) -> series")
+    parser.add_argument(
+        "--as-series", action="store_true", help="IMAGE are slices of one series (or one volume) -> series"
+    )
     _add_repeatable(parser, "--model", "NAME", "search by its vectors; several are fused")
     _add_repeatable(parser, "--modality", "M", "only this modality (XR: also CR, DX, RG)")
     _add_repeatable(parser, "--region", "R", "only this region")
@@ -64,6 +68,12 @@ def _add_ranking(parser: argparse.ArgumentParser) -> None:
     _add_repeatable(parser, "--weight", "MODEL=W", "weight of a model in the fusion by score (default: 1)")
     parser.add_argument("--diversity", type=float, default=0.0, metavar="D", help="0: the nearest; 1: all unlike")
     parser.add_argument("--group", choices=("patient", "study", "series"), help="only the best hit of each")
+    parser.add_argument(
+        "--rerank",
+        choices=("k-reciprocal", "diffusion", "votes"),
+        help="the first 100 hits, by what they say of each other",
+    )
+    parser.add_argument("--expand", type=int, default=0, metavar="N", help="move the query by its first N hits")
     parser.add_argument("--page", type=int, default=1, metavar="N", help="the N-th lot of hits (default: 1)")
 
 
@@ -119,6 +129,8 @@ def _search(options: argparse.Namespace) -> int:
         options.diversity,
         options.group,
         options.page,
+        options.rerank,
+        options.expand,
     )
     wanted = Wanted(options.k, where, tuple(options.model), options.allow_same_patient, ranking)
     _check_query(options)
@@ -130,6 +142,8 @@ def _search(options: argparse.Namespace) -> int:
         searcher = Searcher(index, settings, pseudonymizer)
         if options.image:
             hits = _by_file(searcher, options, wanted)
+        elif options.series is not None:
+            hits = searcher.by_series(options.series, wanted)
         elif options.text is not None:
             hits = searcher.by_text(options.text, wanted)
         elif options.finding is not None:
@@ -151,6 +165,7 @@ def _note(settings: "Settings", options: argparse.Namespace, wanted: "Wanted", h
     query = {
         "files": len(options.image or ()),
         "words": options.text is not None or options.finding is not None,
+        "series": options.series is not None or options.as_series,
         **examples,
     }
     audit_of(settings).note(
@@ -164,11 +179,14 @@ def _note(settings: "Settings", options: argparse.Namespace, wanted: "Wanted", h
 def _check_query(options: argparse.Namespace) -> None:
     """One kind of query at a time."""
     examples = options.id is not None or options.like or options.unlike
-    kinds = [bool(options.image), options.text is not None, options.finding is not None, bool(examples)]
-    if sum(kinds) != 1:
+    words = [options.text is not None, options.finding is not None]
+    if sum([bool(options.image), *words, options.series is not None, bool(examples)]) != 1:
         raise RadSearchError(
-            "say what to search by: one of IMAGE, --text, --finding, or --id / --like (with or without --unlike)"
+            "say what to search by: one of IMAGE, --text, --finding, --series, or --id / --like (with or without "
+            "--unlike)"
         )
+    if options.as_series and (not options.image or options.frame is not None):
+        raise RadSearchError("--as-series goes with IMAGE, the slices of one series, and without --frame")
     if not 1 <= options.k <= _MOST_HITS:
         raise RadSearchError(f"-k is from 1 to {_MOST_HITS}; later hits are on later pages (--page)")
 
@@ -177,6 +195,8 @@ def _by_file(searcher: "Searcher", options: argparse.Namespace, wanted: "Wanted"
     from radsearch.errors import UnreadableImageError
 
     try:
+        if options.as_series:
+            return searcher.by_slices(options.image, wanted)
         return searcher.by_images(options.image, wanted, frame=options.frame)
     except UnreadableImageError as error:
         raise RadSearchError(f"the query cannot be read: {error.reason}") from error

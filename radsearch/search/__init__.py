@@ -1,26 +1,28 @@
-"""Search: by an image, by an indexed one, by text, or by liked and disliked examples -> ranked hits.
+"""Search: by an image, an indexed one, text, liked and disliked examples, or a series -> ranked hits.
 
 The query itself and all other images of its patient are left out, unless the caller allows them.
 """
 
-import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from radsearch.errors import EmbeddingError, NothingToSearchError, UnknownNameError
-from radsearch.index import Index, Stored
+from radsearch.index import Index
 from radsearch.index.schema import facts_of
 from radsearch.models import find_model, models_of
 from radsearch.privacy import Pseudonymizer
 from radsearch.search.embedders import Embedders
+from radsearch.search.examples import Examples, canonical_id, id_of, is_id, rocchio
 from radsearch.search.files import Part, QueryFile
 from radsearch.search.ranking import Ranking, ranked
+from radsearch.search.series import evenly, nearest_series, slices_of
 from radsearch.search.told import CHECKED_FIELDS, told_of
+from radsearch.search.wanted import Wanted, stated, without_images, without_patients, without_series
 from radsearch.settings import Settings
 from radsearch.study import XR_CODES, Facts, Fingerprint, Hit, SearchFilter, Vectors
 
@@ -32,17 +34,6 @@ if TYPE_CHECKING:
     from radsearch.models.base import Embedder
 
 
-@dataclass(frozen=True, slots=True)
-class Wanted:
-    """What a search may return: how many, from where, by which models (fused where there are several)."""
-
-    limit: int = 10
-    where: SearchFilter = field(default_factory=SearchFilter)
-    models: tuple[str, ...] = ()
-    allow_same_patient: bool = False
-    ranking: Ranking = field(default_factory=Ranking)
-
-
 @dataclass(frozen=True, slots=True, eq=False)
 class _Query:
     """A file to search by: its vectors by model, what is known of it, and the points that it is itself."""
@@ -50,22 +41,6 @@ class _Query:
     vectors: Mapping[str, Vectors]
     facts: Sequence[Facts]
     ids: Sequence[str]
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Examples:
-    """Indexed images that a search is to come near to, and away from."""
-
-    liked: Sequence[Stored]
-    disliked: Sequence[Stored]
-
-    @property
-    def ids(self) -> list[str]:
-        return [point.id for point in (*self.liked, *self.disliked)]
-
-    @property
-    def facts(self) -> list[Facts]:
-        return [facts_of(point.payload) for point in (*self.liked, *self.disliked)]
 
 
 class Searcher:
@@ -101,10 +76,12 @@ class Searcher:
 
     def by_images(self, paths: Sequence[Path], wanted: Wanted, *, frame: int | None = None) -> list[Hit]:
         """As `by_image`, for several files that show the same: the images nearest to the mean of their vectors."""
+        return self.by_files(self._query_files(paths, frame), wanted)
+
+    def _query_files(self, paths: Sequence[Path], frame: int | None = None) -> list[QueryFile]:
         if self._pseudonymizer is None:
             raise NothingToSearchError("a search by file needs the secret of the index")
-        key = self._pseudonymizer
-        return self.by_files([QueryFile(path, self._settings, key, frame=frame) for path in paths], wanted)
+        return [QueryFile(path, self._settings, self._pseudonymizer, frame=frame) for path in paths]
 
     def by_files(
         self, files: Sequence[QueryFile], wanted: Wanted, *, liked: Sequence[str] = (), disliked: Sequence[str] = ()
@@ -124,6 +101,40 @@ class Searcher:
         facts = [fact for query in queries for fact in query.facts]
         ids = [point for query in queries for point in query.ids]
         return self._nearest(vectors, wanted, [*facts, *examples.facts], [*ids, *examples.ids])
+
+    def by_series(self, series: str, wanted: Wanted) -> list[Hit]:
+        """The series most like an indexed one, each as its best slice (`nearest_series`); without its own patient.
+
+        Args:
+            series: its pseudonym, or the id of an image of it.
+            wanted: limit (of series), filter, models, threshold and page.
+
+        Raises:
+            NothingToSearchError: as `slices_of` and `nearest_series`.
+        """
+        models = self._models(wanted)
+        self.check_filter(wanted.where)
+        slices = slices_of(self._index, series, models)
+        return self._nearest_series(
+            [point.vectors for point in slices], wanted, [facts_of(one.payload) for one in slices]
+        )
+
+    def by_slices(self, paths: Sequence[Path], wanted: Wanted) -> list[Hit]:
+        """As `by_series`, for files that are the slices of one series, in order; of one file its frames are.
+
+        At most 32 of them, evenly spaced, are searched by. Raises as `by_image`, and NothingToSearchError where they
+        are of several series.
+        """
+        files = self._query_files(paths)
+        slices = files[0].slices() if len(files) == 1 else files
+        models = self._models(wanted)
+        self.check_filter(wanted.where)
+        queries = [self._query_of(slices[place], models) for place in evenly(len(slices))]
+        facts = [fact for query in queries for fact in query.facts]
+        if len(stated(facts, lambda one: one.series)) > 1:
+            raise NothingToSearchError("the files are of several series: search by those of one")
+        ids = tuple(dict.fromkeys(point for query in queries for point in query.ids))
+        return self._nearest_series([query.vectors for query in queries], wanted, facts, ids)
 
     def _query_of(self, file: QueryFile, models: Sequence[str]) -> _Query:
         same = self._index.having("content", [file.identity.content])
@@ -154,13 +165,13 @@ class Searcher:
             raise NothingToSearchError("a search by examples needs at least one that is liked")
         return self.by_files([], wanted, liked=liked, disliked=disliked)
 
-    def _examples(self, liked: Sequence[str], disliked: Sequence[str], models: Sequence[str]) -> _Examples:
-        liked, disliked = ([_id_of(point) for point in points] for points in (liked, disliked))
+    def _examples(self, liked: Sequence[str], disliked: Sequence[str], models: Sequence[str]) -> Examples:
+        liked, disliked = ([id_of(point) for point in points] for points in (liked, disliked))
         found = {point.id: point for point in self._index.retrieve([*liked, *disliked], vectors_of=models)}
         for point in (*liked, *disliked):
             if point not in found or any(name not in found[point].vectors for name in models):
                 raise NothingToSearchError(f"no indexed image {point} with a vector of {', '.join(models)}")
-        return _Examples([found[point] for point in liked], [found[point] for point in disliked])
+        return Examples([found[point] for point in liked], [found[point] for point in disliked])
 
     def by_text(self, text: str, wanted: Wanted) -> list[Hit]:
         """The images nearest to a text, by models that read text. Raises EmbeddingError where one does not."""
@@ -256,58 +267,22 @@ class Searcher:
     def _nearest(
         self, vectors: Mapping[str, Vectors], wanted: Wanted, known: Sequence[Facts], own_ids: Sequence[str]
     ) -> list[Hit]:
-        where = replace(wanted.where, without_ids=(*wanted.where.without_ids, *own_ids))
-        if not wanted.allow_same_patient:
-            where = replace(
-                where,
-                without_patients=(*where.without_patients, *_stated(known, lambda facts: facts.patient)),
-                without_studies=(*where.without_studies, *_stated(known, lambda facts: facts.study)),
-            )
-        return ranked(self._index, vectors, where, wanted.limit, wanted.ranking)
+        where = without_images(wanted.where, own_ids)
+        others = without_patients(where, known)
+        found_in = where if wanted.allow_same_patient else others
+        return ranked(self._index, vectors, found_in, wanted.limit, wanted.ranking, expanded_within=others)
 
-
-def rocchio(liked: Vectors, disliked: Vectors | None) -> Vectors:
-    """The query that stands for examples: `mean(liked) - mean(disliked) / 2`, of unit length.
-
-    Args:
-        liked: (n, dimension) vectors of unit length.
-        disliked: likewise, or None.
-
-    Source: J. J. Rocchio, Relevance feedback in information retrieval, 1971; with this weight it is Qdrant's
-    `average_vector` strategy, and better than with others (docs/benchmarks.md).
-    """
-    query: Vectors = liked.mean(axis=0)
-    if disliked is not None:
-        query = 2 * query - disliked.mean(axis=0)
-    length = float(np.linalg.norm(query))
-    if length == 0:
-        raise NothingToSearchError("the liked and the disliked examples cancel each other out")
-    return (query / length).astype(np.float32)
-
-
-def _stated(known: Sequence[Facts], read_fact: Callable[[Facts], str | None]) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(fact for facts in known if (fact := read_fact(facts)) is not None))
+    def _nearest_series(
+        self,
+        slices: Sequence[Mapping[str, Vectors]],
+        wanted: Wanted,
+        known: Sequence[Facts],
+        own_ids: Sequence[str] = (),
+    ) -> list[Hit]:
+        where = without_series(without_images(wanted.where, own_ids), known)
+        where = where if wanted.allow_same_patient else without_patients(where, known)
+        return nearest_series(self._index, slices, where, wanted.limit, wanted.ranking)
 
 
 def _only(values: Sequence[str]) -> str | None:
     return values[0] if len(values) == 1 else None
-
-
-def canonical_id(text: str) -> str | None:
-    """An id as it is stored, however its UUID was written; None where it is none."""
-    try:
-        return str(uuid.UUID(text))
-    except ValueError:
-        return None
-
-
-def is_id(text: str) -> bool:
-    """Whether an indexed image may have this id, written so."""
-    return canonical_id(text) == text
-
-
-def _id_of(text: str) -> str:
-    point = canonical_id(text)
-    if point is None:
-        raise NothingToSearchError(f"{text!r} is no id of an indexed image (they look like UUIDs)")
-    return point

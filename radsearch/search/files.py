@@ -68,6 +68,16 @@ class QueryFile:
         """The frame's picture and facts; raises as `identity`."""
         return self._reader.show(self._path, self.number)
 
+    def slices(self) -> list["QueryFile"]:
+        """The same file at each of the frames that an ingest takes, in order; what it is, is found out once for all."""
+        return [self._at(frame) for frame in self.identity.chosen]
+
+    def _at(self, frame: int) -> "QueryFile":
+        other = copy.copy(self)
+        other.__dict__.pop("shown", None)
+        other.vectors, other.__dict__["_frame"], other.__dict__["_cut"] = {}, frame, None
+        return other
+
     def cut(self, part: Part) -> "QueryFile":
         """The same, to search by a part of its picture only: what shows a finding, without all that surrounds it.
 

@@ -1,4 +1,4 @@
-"""What is made of an index's nearest images: one a group, diverse ones, a later page, a fusion by scores."""
+"""What is made of an index's nearest images: re-ranked, one a group, diverse, a later page, a fusion by scores."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -9,12 +9,15 @@ import numpy as np
 from radsearch.errors import NothingToSearchError
 from radsearch.index import Index
 from radsearch.index.base import FUSION_DEPTH
+from radsearch.search.first_hits import diverse, expanded, rescored
+from radsearch.search.reranking import RERANKINGS, Rerank
 from radsearch.study import Hit, SearchFilter, Vectors
 
 Group = Literal["patient", "study", "series"]
 _GROUP_DEPTH = 4  # times as many hits are asked for as groups are wanted
 _MMR_DEPTH = 10  # candidates for a diverse hit
 _LEAST_CANDIDATES = 100
+MOST_RERANKED = 100  # the first hits, which are re-ranked; the query is expanded by so many at most
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +28,10 @@ class Ranking:
         weighted by `weights`, 1 where a model has none). threshold: the least score of a hit (not with fusion by rank).
     diversity: from 0, the nearest, to 1, as unlike each other as the candidates allow (maximal marginal relevance).
     group: only the best hit of a patient, study or series. page: which lot of hits, from 1; no hit comes on two.
+    rerank: in which order the first 100 come, by what they say of each other (`radsearch.search.reranking`). Their
+        scores stay what they were, and all that comes after them stays where it was.
+    expand: so many first hits move the query, by which the index is asked anew; 0 for none. Only hits that the
+        threshold lets pass do, and one a group.
     """
 
     fusion: Literal["rank", "score"] = "rank"
@@ -33,10 +40,18 @@ class Ranking:
     diversity: float = 0.0
     group: Group | None = None
     page: int = 1
+    rerank: Rerank | None = None
+    expand: int = 0
 
 
-def ranked(
-    index: Index, queries: Mapping[str, Vectors], where: SearchFilter, limit: int, ranking: Ranking
+def ranked(  # noqa: PLR0913 -- one question, in the terms of the search
+    index: Index,
+    queries: Mapping[str, Vectors],
+    where: SearchFilter,
+    limit: int,
+    ranking: Ranking,
+    *,
+    expanded_within: SearchFilter | None = None,
 ) -> list[Hit]:
     """The hits of one page.
 
@@ -46,28 +61,65 @@ def ranked(
         where: which images may be found.
         limit: hits a page.
         ranking: how they are chosen and ordered.
+        expanded_within: which images may expand the query: those that may be found, without the query's own patient
+            where that one may be found. By default as `where`.
 
     Raises:
         NothingToSearchError: the ranking asks for what does not go together.
     """
-    _check(queries, ranking)
-    hits = _one_page(index, queries, where, limit, ranking)
+    check(queries, ranking)
+    if ranking.expand:
+        first = _grouped(index, queries, expanded_within or where, ranking.expand, ranking)
+        queries = expanded(index, queries, first)
+    head, where = _reranked(index, queries, where, ranking)
+    least = min((hit.score for hit in head), default=np.inf)
+    before, hits = 0, _lot(index, queries, where, limit, ranking, head)
     for _ in range(1, ranking.page):
         if not hits:
             return []
+        before, head = before + limit, head[limit:]
         where = _without(where, hits, ranking.group)
-        hits = _one_page(index, queries, where, limit, ranking)
-    before = (ranking.page - 1) * limit
-    return [replace(hit, rank=before + place) for place, hit in enumerate(hits, 1)]
+        hits = _lot(index, queries, where, limit, ranking, head)
+    # What comes after the first hits is not to be scored higher: ranks begin anew without those that there are.
+    scores = [*(hit.score for hit in head[:limit]), *(min(hit.score, least) for hit in hits[len(head) :])]
+    return [
+        replace(hit, score=score, rank=before + place)
+        for place, (hit, score) in enumerate(zip(hits, scores, strict=True), 1)
+    ]
 
 
-def _check(queries: Mapping[str, Vectors], ranking: Ranking) -> None:
+def _reranked(
+    index: Index, queries: Mapping[str, Vectors], where: SearchFilter, ranking: Ranking
+) -> tuple[list[Hit], SearchFilter]:
+    """The first hits in their new order, none without a re-ranking, and the filter for those that come after them."""
+    found = [] if ranking.rerank is None else nearest(index, queries, where, MOST_RERANKED, ranking)
+    if ranking.rerank is None or not found:
+        return [], where
+    scores = rescored(index, queries, found, ranking.rerank, ranking.weights)
+    order = [int(place) for place in np.argsort(-scores, kind="stable")]
+    if ranking.group is not None:
+        best: dict[str, int] = {}
+        for place in order:
+            best.setdefault(getattr(found[place].facts, ranking.group) or found[place].id, place)
+        order = list(best.values())
+    head = [found[place] for place in order]
+    if ranking.diversity > 0:
+        head = diverse(index, list(queries), head, len(head), ranking.diversity, relevance=scores[order])
+    return head, _without(where, found, ranking.group)
+
+
+def check(queries: Mapping[str, Vectors], ranking: Ranking) -> None:
+    """Raises NothingToSearchError where a ranking asks for what does not go together, or for what there is not."""
     if ranking.threshold is not None and len(queries) > 1 and ranking.fusion == "rank":
         raise NothingToSearchError("a threshold needs one model, or fusion by score: ranks have none")
     if not 0 <= ranking.diversity <= 1:
         raise NothingToSearchError("the diversity is a number from 0 to 1")
     if ranking.page < 1:
         raise NothingToSearchError("pages are counted from 1")
+    if not 0 <= ranking.expand <= MOST_RERANKED:
+        raise NothingToSearchError(f"a query is expanded by its first 1 to {MOST_RERANKED} hits, or by 0: not at all")
+    if ranking.rerank not in (None, *RERANKINGS):
+        raise NothingToSearchError(f"there is no re-ranking {ranking.rerank!r}; there are {', '.join(RERANKINGS)}")
     if ranking.weights and ranking.fusion == "rank":
         raise NothingToSearchError("weights need fusion by score: ranks are counted alike")
     strangers = ranking.weights.keys() - queries.keys()
@@ -79,12 +131,25 @@ def _check(queries: Mapping[str, Vectors], ranking: Ranking) -> None:
         raise NothingToSearchError("weights are 0 or more, and one of them is above 0")
 
 
+def _lot(  # noqa: PLR0913, PLR0917 -- as `ranked`
+    index: Index,
+    queries: Mapping[str, Vectors],
+    where: SearchFilter,
+    limit: int,
+    ranking: Ranking,
+    head: Sequence[Hit],
+) -> list[Hit]:
+    """The next hits: those that are left of the head, then those that come after it."""
+    missing = limit - len(head)
+    return [*head[:limit], *(_one_page(index, queries, where, missing, ranking) if missing > 0 else [])]
+
+
 def _one_page(
     index: Index, queries: Mapping[str, Vectors], where: SearchFilter, limit: int, ranking: Ranking
 ) -> list[Hit]:
     if ranking.diversity > 0:
         candidates = _grouped(index, queries, where, max(_LEAST_CANDIDATES, _MMR_DEPTH * limit), ranking)
-        return _diverse(index, list(queries), candidates, limit, ranking.diversity)
+        return diverse(index, list(queries), candidates, limit, ranking.diversity)
     return _grouped(index, queries, where, limit, ranking)
 
 
@@ -93,11 +158,11 @@ def _grouped(
 ) -> list[Hit]:
     """The best hit of each group, asked for until there are enough or no more."""
     if ranking.group is None:
-        return _nearest(index, queries, where, limit, ranking)
+        return nearest(index, queries, where, limit, ranking)
     best: dict[str, Hit] = {}
     while len(best) < limit:
         asked = _GROUP_DEPTH * (limit - len(best))
-        hits = _nearest(index, queries, where, asked, ranking)
+        hits = nearest(index, queries, where, asked, ranking)
         # Ranks begin anew without the groups that there are: what comes later is not to be scored higher.
         most = min((hit.score for hit in best.values()), default=np.inf)
         for hit in hits:
@@ -109,9 +174,10 @@ def _grouped(
     return list(best.values())[:limit]
 
 
-def _nearest(
+def nearest(
     index: Index, queries: Mapping[str, Vectors], where: SearchFilter, limit: int, ranking: Ranking
 ) -> list[Hit]:
+    """The nearest images as the models see them, fused as the ranking says and above its threshold."""
     if len(queries) == 1 or ranking.fusion == "rank":
         return index.nearest(queries, where, limit, threshold=ranking.threshold)
     hits = {
@@ -131,47 +197,6 @@ def _nearest(
     order = sorted(scores, key=lambda point: (-scores[point], point))[:limit]
     least = -np.inf if ranking.threshold is None else ranking.threshold
     return [replace(hits[point], score=scores[point]) for point in order if scores[point] >= least]
-
-
-def _diverse(index: Index, models: Sequence[str], candidates: Sequence[Hit], limit: int, diversity: float) -> list[Hit]:
-    """Hit by hit the one that is most like the query and least like those before it.
-
-    Two images are as like as the first model says that both have vectors of; without such a one not at all.
-
-    Source: Carbonell and Goldstein, The use of MMR, SIGIR 1998.
-    """
-    if not candidates:
-        return []
-    stored = {point.id: point.vectors for point in index.retrieve([hit.id for hit in candidates], vectors_of=models)}
-    by_model = [_unit_rows([stored.get(hit.id, {}).get(model) for hit in candidates]) for model in models]
-    relevance = np.array([hit.score for hit in candidates])
-    spread = float(relevance.max() - relevance.min())
-    relevance = (relevance - relevance.min()) / spread if spread > 0 else np.ones_like(relevance)
-    likeness = np.zeros(len(candidates))
-    taken = np.zeros(len(candidates), bool)
-    chosen: list[Hit] = []
-    for _ in range(min(limit, len(candidates))):
-        gain = (1 - diversity) * relevance - diversity * likeness
-        place = int(np.argmax(np.where(taken, -np.inf, gain)))
-        chosen.append(candidates[place])
-        to_this = np.zeros(len(candidates))
-        for vectors, there in reversed(by_model):
-            if there[place]:
-                to_this = np.where(there, vectors @ vectors[place], to_this)
-        likeness = np.maximum(likeness, to_this)
-        taken[place] = True
-    return chosen
-
-
-def _unit_rows(vectors: Sequence[Vectors | None]) -> tuple[Vectors, Vectors]:
-    """(n, dimension) vectors of unit length, 0 where there is none, and (n,) whether there is one."""
-    there = np.array([vector is not None for vector in vectors])
-    if not there.any():
-        return np.zeros((len(vectors), 1), np.float32), there
-    dimension = next(vector.size for vector in vectors if vector is not None)
-    rows = np.stack([np.zeros(dimension, np.float32) if vector is None else vector for vector in vectors])
-    rows /= np.where(there, np.linalg.norm(rows, axis=1), 1.0)[:, None]
-    return rows, there
 
 
 def _without(where: SearchFilter, hits: Sequence[Hit], group: Group | None) -> SearchFilter:

@@ -7,6 +7,7 @@ import streamlit as st
 
 from radsearch.errors import RadSearchError
 from radsearch.index import Index, Stored
+from radsearch.search.series import in_order
 from radsearch.study import SearchFilter
 from ui import session
 from ui.cards import Shown, table_of
@@ -15,7 +16,7 @@ from ui.gallery import OPEN, add_to_collection, go, search_similar, show_grid
 from ui.keeping import choose_collection
 from ui.looking import look_at
 from ui.shared import around
-from ui.study_facts import in_order, rows_of
+from ui.study_facts import rows_of
 from ui.telling import say, sentences
 
 _MOST_NEIGHBOURS = 60
