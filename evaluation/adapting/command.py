@@ -50,6 +50,8 @@ def _adapt(options: argparse.Namespace) -> int:
         raise SettingsError("say one of --index and --train-manifest")
     if options.test_index and options.test_manifest:
         raise SettingsError("say one of --test-index and --test-manifest")
+    if options.memory < 1:
+        raise SettingsError("--memory is 1 or more")
     settings = load_settings()
     spec = find_model(options.model or DEFAULT_BASE, settings.settings_folder)
     archive = replace(settings, index=options.index) if options.index else settings

@@ -65,7 +65,8 @@ def save(  # noqa: PLR0913 -- what a derived model is made of
     place = settings_folder.expanduser() / ADAPTED / name
     half = place.with_name(f".{name}.{secrets.token_hex(4)}")
     try:
-        half.mkdir(mode=0o700, parents=True)
+        half.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        half.mkdir(mode=0o700)
         (half / _NUMBERS).write_bytes(numbers)
         (half / _SAID).write_text(json.dumps(told, indent=1), encoding="utf-8")
         (half / _PATIENTS).write_text("".join(f"{one}\n" for one in sorted(set(patients))), encoding="utf-8")
