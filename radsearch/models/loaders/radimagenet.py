@@ -21,4 +21,4 @@ def load(spec: ModelSpec, weights: Weights) -> Network:
     (file,) = weights.files
     fill(network, read_tensors(file), spec)
     network.eval()
-    return Network(network, network)
+    return Network(network, network, maps=network.backbone[:-2])  # without the mean and what was the classifier
