@@ -39,7 +39,7 @@ def as_map(tokens: "torch.Tensor", before: int) -> "torch.Tensor":
     """(n, tokens, dimension), of which so many come before the patches -> (n, dimension, rows, columns) of a square."""
     patches = tokens[:, before:]
     side = math.isqrt(patches.shape[1])
-    return patches.transpose(1, 2).unflatten(2, (side, patches.shape[1] // side))
+    return patches.transpose(1, 2).reshape(len(patches), -1, side, patches.shape[1] // side)
 
 
 def _with_maps() -> list[str]:

@@ -40,7 +40,7 @@ def _maps(visual: Any) -> Callable[[torch.Tensor], torch.Tensor] | None:
     """The patches of the last layer behind the projection, which come near to the vector; None for other poolings."""
     if isinstance(visual, open_clip.transformer.VisionTransformer) and visual.pool_type in ("tok", "avg"):
         return lambda pixels: as_map(_patches(visual, pixels) @ visual.proj, 0)
-    trunk = getattr(visual, "trunk", None)  # a vision tower of timm's
+    trunk: Any = getattr(visual, "trunk", None)  # a vision tower of timm's
     if getattr(trunk, "num_prefix_tokens", None) is not None and trunk.global_pool in ("token", "avg"):
         return lambda pixels: as_map(
             visual.head(trunk.fc_norm(trunk.forward_features(pixels))), trunk.num_prefix_tokens
