@@ -51,7 +51,7 @@ def overlay(picture: Picture, values: Vectors, placing: Placing, highest: float)
     grey = grey_of(picture)
     heat = placing.spread(values, grey.height, grey.width)
     heat = np.clip(np.nan_to_num(heat, nan=0.0) / highest, 0.0, 1.0) if highest > 0 else np.zeros_like(heat)
-    opacity = (_STRONGEST * np.sqrt(heat))[..., None]
+    opacity = (_STRONGEST * heat)[..., None]
     base = np.asarray(grey, dtype=np.float64)[..., None]
     mixed = base * (1 - opacity) + colours_of(heat) * opacity
     return Image.fromarray(np.rint(mixed).astype(np.uint8))
