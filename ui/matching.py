@@ -172,7 +172,7 @@ def _show(found: _Found) -> None:
     for column, image, name in zip(st.columns(2), drawn, ("query", "hit"), strict=True):
         with column:
             address = address_of(webp_of(np.asarray(image), max(image.size)))
-            show_picture(View(address or "", f"The {name}", height="min(60vh, 520px)"), key=f"match-{name}")
+            show_picture(View(address or "", f"The {name}", height="min(60vh, 520px)"), key=f"match-picture-{name}")
             st.caption(name)
     st.write(_figures(found.compared))
     st.caption(_MEANING)
