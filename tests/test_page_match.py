@@ -125,7 +125,8 @@ def test_the_heat_lies_on_what_both_pictures_have(page: AppTest, ids: list[str],
     for number, picture in enumerate((of_query, of_hit)):
         bright = picture[160 * number + 60 : 160 * number + 100, 60:100]
         assert colourful(bright).mean() > 2 * colourful(picture[500:600, 500:600]).mean()
-    assert "Cosine 1.000 by patchy. The framed pairs add" in said(page)
+    assert "Cosine 1.000 by patchy. The brightest place adds 0." in said(page)
+    assert "all that is searched by together" not in said(page)
     assert "does not find disease" in said(page)
     assert "thumbnail" not in said(page)
     assert opened(tmp_path) == [sorted(ids[:2])]
@@ -176,6 +177,7 @@ def test_of_several_queries_one_is_chosen(page: AppTest, ids: list[str]) -> None
     ask(page, "like", ids[1])
     ask(page, "match", ids[2])
     assert page.selectbox(key="match-query").options == ["image 1", "liked 1"]
+    assert "all that is searched by together" in said(page)
     first = shown(page)[0]
     page.selectbox(key="match-query").set_value("liked 1").run()
     assert not np.array_equal(shown(page)[0], first)

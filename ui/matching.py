@@ -79,6 +79,9 @@ def _draw() -> None:
         say(str(error))
         return
     _show(found)
+    state = session.current()
+    if len(queries) > 1 or len(state.models) > 1 or state.disliked:
+        st.caption("The score of the hit is of all that is searched by together; this is of two pictures by one model.")
 
 
 def _queries(state: State, uploads: Sequence[Upload]) -> list[_Query]:
@@ -182,7 +185,10 @@ def _show(found: _Found) -> None:
 
 def _figures(found: Compared) -> str:
     pairs = ", ".join(f"{number}: {pair.share:.4f}" for number, pair in enumerate(found.evidence.pairs, 1))
-    words = [f"Cosine {found.cosine:.3f} by {found.model}. The framed pairs add {pairs or 'nothing'}."]
+    words = [
+        f"Cosine {found.cosine:.3f} by {found.model}. The brightest place adds {found.highest:.4f}, "
+        f"the framed pairs {pairs or 'nothing'}."
+    ]
     if not found.is_exact:
         words.append(f"Its vector is not the mean of its patches: theirs is {found.evidence.cosine:.3f}.")
     beside = max(found.beside)
