@@ -185,10 +185,8 @@ def _show(found: _Found) -> None:
 
 def _figures(found: Compared) -> str:
     pairs = ", ".join(f"{number}: {pair.share:.4f}" for number, pair in enumerate(found.evidence.pairs, 1))
-    words = [
-        f"Cosine {found.cosine:.3f} by {found.model}. The brightest place adds {found.highest:.4f}, "
-        f"the framed pairs {pairs or 'nothing'}."
-    ]
+    added = f"The brightest place adds {found.highest:.4f}, the framed pairs {pairs or 'nothing'}."
+    words = [f"Cosine {found.cosine:.3f} by {found.model}.", added]
     if not found.is_exact:
         words.append(f"Its vector is not the mean of its patches: theirs is {found.evidence.cosine:.3f}.")
     beside = max(found.beside)
