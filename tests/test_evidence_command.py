@@ -118,6 +118,13 @@ def test_indexed_images_are_found_by_the_catalogue_and_the_audit_has_them_first(
     assert json.loads(run(files[0], ids[1], "--json")[1]) == expected
 
 
+def test_without_a_model_named_it_is_the_indexs_only_one(
+    run: Run, ids: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RADSEARCH_MODEL", "efficientnet-lite0")
+    assert json.loads(run(*ids, "--json")[1])["model"] == "patchy"
+
+
 def test_an_older_picture_is_written_over_and_no_other_file(run: Run, files: list[Path], tmp_path: Path) -> None:
     assert run(*files)[0] == run(*files)[0] == 0
     (tmp_path / "out.png").write_text("mine")

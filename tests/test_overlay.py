@@ -79,10 +79,12 @@ def test_beside_the_crop_nothing_is_drawn() -> None:
 
 def test_of_a_picture_beyond_all_length_its_middle_was_seen() -> None:
     """Scaled from 100 to 72 columns, 64 rows of it are 89: those around the 10,000th of 20,000."""
-    placing = Placing(20_000, 100, (SIDE, SIDE), HOW["shortest"])
-    assert placing.box((0, 0))[1] == pytest.approx(10_000 - 64 / 0.72 / 2, abs=1)
-    assert placing.box((SIDE - 1, 0))[3] == pytest.approx(10_000 + 64 / 0.72 / 2, abs=1)
-    assert placing.seen.all()
+    first, last = pytest.approx(10_000 - 64 / 0.72 / 2, abs=1), pytest.approx(10_000 + 64 / 0.72 / 2, abs=1)
+    for shape, begin, end in (((20_000, 100), 1, 3), ((100, 20_000), 0, 2)):
+        placing = Placing(*shape, (SIDE, SIDE), HOW["shortest"])
+        assert placing.box((0, 0))[begin] == first
+        assert placing.box((SIDE - 1, SIDE - 1))[end] == last
+        assert placing.seen.all()
 
 
 @pytest.mark.parametrize(("name", "seen"), [("square", (10, 16)), ("longest", (10, 16)), ("squash", (16, 16))])

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 class _Indexed:
     """What an index has of the two images, by id, and of the model, if anything; pseudonymizer: with its secret."""
 
+    model: str
     points: "Mapping[str, Stored]"
     held: "Fingerprint | None"
     pseudonymizer: "Pseudonymizer"
@@ -37,7 +38,9 @@ def add_to(parser: argparse.ArgumentParser) -> None:
     for name in ("query", "hit"):
         words = "a DICOM, NIfTI, PNG or JPEG file, or the id of an indexed image whose file the catalogue knows"
         parser.add_argument(name, metavar=name.upper(), help=words)
-    parser.add_argument("--model", metavar="NAME", help="by its features (default: RADSEARCH_MODEL)")
+    parser.add_argument(
+        "--model", metavar="NAME", help="by its features (default: the index's only model, else RADSEARCH_MODEL)"
+    )
     parser.add_argument("--out", type=Path, metavar="PNG", required=True, help="where to write the picture")
     parser.add_argument("--index", metavar="DIR|URL", help="folder or Qdrant server (default: RADSEARCH_INDEX)")
     parser.add_argument("--json", action="store_true", help="one JSON object")
@@ -50,10 +53,9 @@ def _compare(options: argparse.Namespace) -> int:
 
     settings, asked = settings_of(options), (options.query, options.hit)
     refuse_to_overwrite(options.out, *(Path(one) for one in asked))
-    model = options.model or settings.model
-    indexed = _indexed(asked, model, settings)
+    indexed = _indexed(asked, options.model, settings)
     query, hit = (_shown(_file_of(one, indexed, settings)) for one in asked)
-    found = compare(_embedder(model, indexed.held, settings), query, hit)
+    found = compare(_embedder(indexed.model, indexed.held, settings), query, hit)
     write_png(found.sheet(), options.out)
     _print(found, as_json=options.json)
     return 0
@@ -63,10 +65,11 @@ def _id_in(text: str) -> str | None:
     """The id, unless it is a file's name."""
     from radsearch.search import canonical_id
 
-    return None if Path(text).exists() else canonical_id(text)
+    point = canonical_id(text)
+    return None if point is not None and Path(text).exists() else point
 
 
-def _indexed(asked: tuple[str, ...], model: str, settings: "Settings") -> _Indexed:
+def _indexed(asked: tuple[str, ...], model: str | None, settings: "Settings") -> _Indexed:
     """The index is opened for images that it holds only; who looks at them is in the audit first."""
     from radsearch.audit import audit_of
     from radsearch.index import open_index
@@ -74,7 +77,7 @@ def _indexed(asked: tuple[str, ...], model: str, settings: "Settings") -> _Index
 
     ids = [point for one in asked if (point := _id_in(one))]
     if not ids:
-        return _Indexed({}, None, Pseudonymizer(secrets.token_bytes(32)))
+        return _Indexed(model or settings.model, {}, None, Pseudonymizer(secrets.token_bytes(32)))
     if settings.catalogue is None or not settings.catalogue.is_file():
         raise SettingsError("an indexed image's file is found by the private catalogue only: set RADSEARCH_CATALOGUE")
     with open_index(settings) as index:
@@ -82,12 +85,13 @@ def _indexed(asked: tuple[str, ...], model: str, settings: "Settings") -> _Index
         pseudonymizer = load_pseudonymizer(secret=settings.secret, secret_file=settings.secret_file.expanduser())
         index.admit((), pseudonymizer.check)
         points = {point.id: point for point in index.retrieve(ids)}
-        held = index.card.models.get(model)
+        only = next(iter(index.card.models)) if len(index.card.models) == 1 else settings.model
+        held = index.card.models.get(model or only)
     missing = [point for point in ids if point not in points]
     if missing:
         raise NothingToSearchError(f"no indexed image {missing[0]}")
     audit_of(settings).note("open", ids=list(points))
-    return _Indexed(points, held, pseudonymizer)
+    return _Indexed(model or only, points, held, pseudonymizer)
 
 
 def _file_of(one: str, indexed: _Indexed, settings: "Settings") -> "QueryFile":

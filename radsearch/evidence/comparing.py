@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image
 
-from radsearch.evidence import Evidence, Pair, evidence
+from radsearch.evidence import Evidence, Head, Pair, evidence
 from radsearch.evidence.drawing import frame_patches, grey_of, overlay, side_by_side
 from radsearch.evidence.placing import Box, Placing
 from radsearch.study import Picture
@@ -68,13 +68,23 @@ class Compared:
         return image
 
 
-def compare(embedder: "Embedder", query: Picture, hit: Picture) -> Compared:
-    """Args: query, hit: as rendered. Raises EmbeddingError where the model has no features by patch."""
+def compare(embedder: "Embedder", query: Picture, hit: Picture, *, head: Head | None = None) -> Compared:
+    """Compare two pictures as a model sees them.
+
+    Args:
+        embedder: the model.
+        query: as rendered.
+        hit: as rendered.
+        head: where the embedder's vectors are made by it from the patches' mean.
+
+    Raises:
+        EmbeddingError: the model has no features by patch.
+    """
     pictures = query, hit
     maps = embedder.maps(pictures)
     vectors = embedder.embed_images(pictures)
     placings = _placings(embedder, pictures, maps.shape[1:3])
-    found = evidence(maps[0], maps[1], query_seen=placings[0].seen, hit_seen=placings[1].seen)
+    found = evidence(maps[0], maps[1], head=head, query_seen=placings[0].seen, hit_seen=placings[1].seen)
     return Compared(embedder.spec.name, float(np.dot(vectors[0], vectors[1])), found, pictures, placings)
 
 
