@@ -8,7 +8,7 @@ import pytest
 from patch_models import HOW, SIZE, add_patch_model
 
 from radsearch.errors import EmbeddingError
-from radsearch.evidence import Head
+from radsearch.evidence import LinearHead
 from radsearch.evidence.comparing import compare
 from radsearch.models import find_model
 from radsearch.models.base import Embedder, load_model
@@ -79,7 +79,7 @@ def test_the_cosine_of_a_comparison_is_that_of_the_vectors(monkeypatch: pytest.M
 
 def test_a_derived_models_head_goes_along(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     embedder, shown = loaded(monkeypatch, tmp_path), pictures()
-    head = Head(np.array([[1, 0, 2], [0, -3, 1]], np.float32))
+    head = LinearHead(np.array([[1, 0, 2], [0, -3, 1]], np.float32))
     one, other = (vector @ head.weights for vector in embedder.embed_images(shown))
     expected = float(one @ other / np.linalg.norm(one) / np.linalg.norm(other))
     found = compare(embedder, *shown, head=head)

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from radsearch.errors import EmbeddingError
 from radsearch.study import Vectors
 
-__all__ = ["Evidence", "Head", "Pair", "Place", "evidence"]
+__all__ = ["Evidence", "LinearHead", "Pair", "Place", "evidence"]
 
 PAIRS = 3
 _MAP_AXES = 3
@@ -53,7 +53,7 @@ class Evidence:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Head:
+class LinearHead:
     """A linear head on vectors of unit length: `vector @ weights + offset`, which has the patches' own mean.
 
     weights: (dimension, out). offset: (out,), or None.
@@ -67,7 +67,7 @@ def evidence(
     query_map: Vectors,
     hit_map: Vectors,
     *,
-    head: Head | None = None,
+    head: LinearHead | None = None,
     query_seen: Mask | None = None,
     hit_seen: Mask | None = None,
 ) -> Evidence:
@@ -103,7 +103,7 @@ def evidence(
     )
 
 
-def _flat(features: Vectors, head: Head | None) -> npt.NDArray[np.float64]:
+def _flat(features: Vectors, head: LinearHead | None) -> npt.NDArray[np.float64]:
     """(patches, dimension), scaled so that their mean has unit length, as the index's vectors have."""
     if features.ndim != _MAP_AXES:
         raise EmbeddingError(f"a map has rows, columns and features, and not the shape {features.shape}")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image
 
-from radsearch.evidence import Evidence, Head, Pair, evidence
+from radsearch.evidence import Evidence, LinearHead, Pair, evidence
 from radsearch.evidence.drawing import frame_patches, grey_of, overlay, side_by_side
 from radsearch.evidence.placing import Box, Placing
 from radsearch.study import Picture
@@ -68,7 +68,7 @@ class Compared:
         return image
 
 
-def compare(embedder: "Embedder", query: Picture, hit: Picture, *, head: Head | None = None) -> Compared:
+def compare(embedder: "Embedder", query: Picture, hit: Picture, *, head: LinearHead | None = None) -> Compared:
     """Compare two pictures as a model sees them.
 
     Args:
