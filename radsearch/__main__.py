@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from importlib.metadata import entry_points
 
 from radsearch import __version__
-from radsearch.commands import index, models, render, reveal, search
+from radsearch.commands import evidence, index, models, render, reveal, search
 from radsearch.errors import RadSearchError, exit_code
 
 _ROOMS = "radsearch.commands"
@@ -41,6 +41,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=__version__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     search.add_to(commands.add_parser("search", help="search by an image, an indexed one, text, or examples"))
+    evidence.add_to(commands.add_parser("evidence", help="where two images match, as a picture of both"))
     render.add_to(commands.add_parser("render", help="see the picture that models see of a file, and why"))
     models.add_to(commands.add_parser("models", help="the models that can embed"))
     index.add_to(commands.add_parser("index", help="what an index holds"))

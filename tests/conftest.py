@@ -15,7 +15,7 @@ from radsearch.settings import Settings
 
 SECRET = "a-secret-for-tests-of-more-than-32-characters"  # noqa: S105 -- protects nothing
 # These import every library of models, which takes longer than their tests: the unit ring does not even collect them.
-HEAVY = {"test_loaders.py", "test_checkpoint_loaders.py", "test_stated.py"}
+HEAVY = {"test_loaders.py", "test_loader_maps.py", "test_checkpoint_loaders.py", "test_stated.py"}
 CORPUS = Path(__file__).resolve().parents[2] / "shared" / "corpus"
 
 

@@ -202,6 +202,8 @@ def command_line(stage: Stage, files: Mapping[str, Path]) -> None:
         "--out",
         str(stage.written / "rendered.png"),
     )
+    compared = ("-m", "radsearch", "evidence", str(files["ct"]), json.loads(hits[0])["id"])
+    stage.run("evidence", *compared, "--out", str(stage.written / "evidence.png"))
     stage.run("map", *index, "map")
     stage.run("snapshot", *index, "snapshot", str(stage.written / "snapshot"))
     stage.run("facets", *index, "facets", "--json")

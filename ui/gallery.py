@@ -42,9 +42,11 @@ LIKE = Action("like", "thumb_up", "More like this")
 UNLIKE = Action("unlike", "thumb_down", "Less like this")
 ADD = Action("add", "bookmark_add", "Add to a new collection")
 OPEN = Action("open", "open_in_full", "Open")
+MATCH = Action("match", "compare", "Where do they match?")
 TAKE_OUT = Action("take-out", "bookmark_remove", "Take out of the collection")
 
 SEARCH_ACTIONS = (SIMILAR, LIKE, UNLIKE, ADD, OPEN)
+IMAGE_SEARCH_ACTIONS = (SIMILAR, LIKE, UNLIKE, ADD, MATCH, OPEN)
 BROWSE_ACTIONS = (SIMILAR, ADD, OPEN)
 SAVED_ACTIONS = (SIMILAR, OPEN, TAKE_OUT)
 
@@ -143,7 +145,13 @@ def _toggle(facet: str, value: str) -> None:
         session.change(session.current().toggled(facet, value))
 
 
+def _begin_match(point: str, _: str) -> None:
+    session.close_dialogs()
+    st.session_state["matched"] = point
+
+
 def _begin_part(*_: str) -> None:
+    session.close_dialogs()
     st.session_state["part-drawn"] = session.current().part or WHOLE
 
 
@@ -153,6 +161,7 @@ _OF_IMAGES: dict[str, Callable[[str, str], None]] = {
     "unlike": lambda point, _: _judge(point, liked=False),
     "add": lambda point, _: add_to_collection(point),
     "open": lambda point, _: go("study", image=point),
+    "match": _begin_match,
     "take-out": lambda point, _: _change_collection(lambda name: collections().remove(name, point)),
     "note": lambda point, text: _change_collection(lambda name: collections().note_image(name, point, text)),
 }

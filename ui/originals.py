@@ -14,7 +14,7 @@ from radsearch.rendering import Rendered, render_with_steps, text_policy_of
 from radsearch.rendering.apart import ReaderApart, reader_apart
 from radsearch.search import QueryFile
 from radsearch.settings import Settings
-from radsearch.study import StudyImage
+from radsearch.study import Picture, StudyImage
 
 _MOST_BYTES = 256 << 20  # of kept frames' pixels
 _MOST_FILES = 16
@@ -70,6 +70,10 @@ class Originals:
     def render(self, image: StudyImage) -> Rendered:
         """A frame of `frame`'s, at any window, as an ingest renders it; raises RadSearchError."""
         return render_with_steps(image, text_policy_of(self._settings))
+
+    def picture(self, point: Stored) -> Picture:
+        """The picture of the image's own frame, as models see it. Raises as `frame`."""
+        return self.render(self.frame(point, point.payload.get("frame") or 1)).picture
 
     def query_file(self, point: Stored) -> QueryFile:
         """The image's file to search by, at its frame. Raises as `frame`."""

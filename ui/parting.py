@@ -30,8 +30,7 @@ def draw_part(read_picture: Callable[[], bytes]) -> None:
 
 def picture_of_original(point: Stored, shared: Surroundings) -> bytes:
     """An indexed image's picture, from its original. Raises RadSearchError."""
-    originals = shared.originals
-    return webp_of(originals.render(originals.frame(point, point.payload.get("frame") or 1)).picture)
+    return webp_of(shared.originals.picture(point))
 
 
 def _forget() -> None:

@@ -107,7 +107,7 @@ def find(state: State, uploads: Sequence[Upload], card: IndexCard, around: Surro
         RadSearchError: a sentence for the visitor.
     """
     by_text = not (uploads or state.ids or state.liked)
-    models = state.models or _usual_models(card, around.settings)
+    models = state.models or usual_models(card, around.settings)
     files, ids = _files_of(state, uploads, around)
     for name in models if files or by_text else ():
         if name in card.models:
@@ -171,7 +171,8 @@ def _has_vector(point: Stored, model: str, frame: int) -> bool:
     return point.payload.get("frame") == frame and model in point.payload.get("models", ())
 
 
-def _usual_models(card: IndexCard, settings: Settings) -> tuple[str, ...]:
+def usual_models(card: IndexCard, settings: Settings) -> tuple[str, ...]:
+    """Those that are searched by where none is chosen."""
     held = tuple(card.models)
     return held if len(held) == 1 else (settings.model,)
 

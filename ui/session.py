@@ -19,7 +19,7 @@ def begin(page: str) -> State:
     query = {name: st.query_params.get_all(name) for name in st.query_params}
     moved = st.session_state.get("page") != page
     if moved:
-        st.session_state.pop("part-drawn", None)
+        close_dialogs()
     changed = st.session_state.pop("changed", False)  # by a click, which may know an address before the last one
     if query != st.session_state.get("query") and (query or not moved) and not changed:
         st.session_state["state"] = state_of(query)
@@ -32,7 +32,7 @@ def visit(page: str) -> None:
     if st.session_state.get("page") != page:
         st.session_state.pop("opened", None)  # who comes back opens it again
     st.session_state["page"] = page
-    st.session_state.pop("part-drawn", None)
+    close_dialogs()
 
 
 def current() -> State:
@@ -44,7 +44,13 @@ def current() -> State:
 def change(state: State) -> None:
     """From now on this is the state."""
     st.session_state["state"], st.session_state["changed"] = state, True
-    st.session_state.pop("part-drawn", None)
+    close_dialogs()
+
+
+def close_dialogs() -> None:
+    """None of them is shown any more."""
+    for name in ("part-drawn", "matched", "match-found"):
+        st.session_state.pop(name, None)
 
 
 def publish(**more: str) -> None:

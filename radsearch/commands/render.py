@@ -8,8 +8,6 @@ from typing import TYPE_CHECKING
 from radsearch.errors import RadSearchError, UnreadableImageError, no_such_frame
 from radsearch.settings import Settings, load_settings
 
-PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
-
 if TYPE_CHECKING:
     from radsearch.rendering import Rendered
 
@@ -31,36 +29,19 @@ def add_to(parser: argparse.ArgumentParser) -> None:
 def _render(options: argparse.Namespace) -> int:
     from PIL import Image
 
+    from radsearch.commands.pictures import refuse_to_overwrite, write_png
+
     if options.out is None and not options.explain:
         raise RadSearchError("say where to: --out PNG (or --explain, to see the steps only)")
-    try:
-        _refuse_to_overwrite(options.out, options.image)
-    except OSError as error:
-        raise RadSearchError(f"{options.out} cannot be written: {error.strerror}") from error
+    refuse_to_overwrite(options.out, options.image)
     rendered = _shown(options.image, options.frame, load_settings())
     if options.out is not None:
-        try:
-            Image.fromarray(rendered.picture).save(options.out, format="PNG")
-        except OSError as error:
-            raise RadSearchError(f"{options.out} cannot be written: {error.strerror}") from error
+        write_png(Image.fromarray(rendered.picture), options.out)
     if options.explain:
         rows, columns = rendered.picture.shape[:2]
         for step in (*rendered.steps, f"picture: {columns} x {rows}, 8 bits"):
             print(step)  # noqa: T201 -- data goes to stdout
     return 0
-
-
-def _refuse_to_overwrite(out: Path | None, image: Path) -> None:
-    """A mistyped command is to cost no file but an older picture."""
-    if out is None or not out.exists():
-        return
-    if (image.exists() and out.samefile(image)) or (out.is_file() and not _is_png(out)):
-        raise RadSearchError(f"{out} exists and is no picture of ours; name another file")
-
-
-def _is_png(path: Path) -> bool:
-    with path.open("rb") as stream:
-        return stream.read(len(PNG_SIGNATURE)) in (PNG_SIGNATURE, b"")  # an empty file is nobody's
 
 
 def _shown(path: Path, frame: int | None, settings: Settings) -> "Rendered":

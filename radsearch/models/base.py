@@ -19,6 +19,7 @@ from radsearch.models.devices import devices_of
 from radsearch.models.heads import unit_blocks
 from radsearch.models.inputs import Batch, Inputs, mean_of_map
 from radsearch.models.network import Loader, Network
+from radsearch.models.patches import WITHOUT_PADDING, map_of
 from radsearch.models.precision import dtype_of, narrow
 from radsearch.models.preprocessing import prepare
 from radsearch.models.prompts import prompts_for
@@ -35,7 +36,6 @@ from radsearch.study import Fingerprint, Picture, Vectors
 CPU_BATCH = 16
 GPU_BATCH = 256
 _USUAL_SIDE = 224
-_WITHOUT_PADDING = "mean of the last feature map without padding"
 _FOUR_AXES = 4
 _SHORT = ("out of memory", "alloc_failed", "not enough memory", "can't allocate memory")
 _Item = TypeVar("_Item")
@@ -120,6 +120,22 @@ class Embedder:
         vectors = self.embed_texts(prompts_for(finding, modality=modality, region=region))
         return self._checked(vectors.mean(axis=0, keepdims=True), 1)
 
+    def maps(self, pictures: Iterable[Picture]) -> Vectors:
+        """Pictures as rendered -> (n, rows, columns, dimension) float32: `patches.map_of`, one picture at a time.
+
+        Raises:
+            EmbeddingError: the model has no features by patch; the message names some that have.
+        """
+        maps = [
+            self._forward(lambda batch: map_of(self._network, self.spec, batch), self._one(one)) for one in pictures
+        ]
+        return torch.cat(maps).cpu().numpy() if maps else np.empty((0, 0, 0, self.spec.dimension), np.float32)
+
+    def _one(self, picture: Picture) -> Batch:
+        if self.takes_pictures:
+            return self._inputs.of_pictures([picture])
+        return self._inputs.of_prepared([prepare(picture, self.spec.preprocessing)])
+
     def probe(self) -> Vectors:
         """The (dimension,) vector of the test card, so that a row that does not fit its model is known at once.
 
@@ -158,7 +174,7 @@ class Embedder:
         features = self._network.images(batch.pixels)
         if features.ndim < _FOUR_AXES:
             return features
-        return mean_of_map(features.float(), batch, without_padding=self.spec.pooling == _WITHOUT_PADDING)
+        return mean_of_map(features.float(), batch, without_padding=self.spec.pooling == WITHOUT_PADDING)
 
     def _run(
         self,

@@ -95,14 +95,19 @@ def mean_of_map(features: torch.Tensor, batch: Batch, *, without_padding: bool) 
     """(n, channels, rows, columns) -> (n, channels): the mean over the positions, or over those that hold picture."""
     if not without_padding or batch.extents is None:
         return pooled_map(features)
-    rows, columns = features.shape[2:]
-    sides = torch.tensor([rows, columns], device=features.device)
-    size = batch.pixels.shape[2]
-    held = (batch.extents * sides + size - 1) // size  # a position that holds some picture counts
-    down = torch.arange(rows, device=features.device) < held[:, :1]
-    across = torch.arange(columns, device=features.device) < held[:, 1:]
-    counts = (down[:, :, None] & across[:, None, :]).unsqueeze(1)
+    counts = held_positions(features.shape[2], features.shape[3], batch)
     return (features * counts).sum(dim=(2, 3)) / counts.sum(dim=(2, 3))
+
+
+def held_positions(rows: int, columns: int, batch: Batch) -> torch.Tensor:
+    """(n, 1, rows, columns): which positions of a map hold picture, and not padding alone."""
+    device, size = batch.pixels.device, batch.pixels.shape[2]
+    if batch.extents is None:
+        return torch.ones((len(batch.pixels), 1, rows, columns), dtype=torch.bool, device=device)
+    held = (batch.extents * torch.tensor([rows, columns], device=device) + size - 1) // size
+    down = torch.arange(rows, device=device) < held[:, :1]
+    across = torch.arange(columns, device=device) < held[:, 1:]
+    return (down[:, :, None] & across[:, None, :]).unsqueeze(1)
 
 
 def _coloured(picture: Picture) -> npt.NDArray[np.uint8]:

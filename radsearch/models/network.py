@@ -22,11 +22,14 @@ class Network:
     images: (n, 3, size, size) float32 normalised -> (n, dimension), or a feature map of (n, dimension, rows, columns),
         whose mean the base takes.
     texts: n texts -> (n, dimension), where the model has a text tower.
+    maps: as images -> (n, dimension, rows, columns), where that gives no map and the model has features by patch, whose
+        mean is the vector or comes near to it.
     """
 
     module: torch.nn.Module
     images: Callable[[torch.Tensor], torch.Tensor]
     texts: Callable[[list[str]], torch.Tensor] | None = None
+    maps: Callable[[torch.Tensor], torch.Tensor] | None = None
 
 
 class Loader(Protocol):

@@ -9,8 +9,9 @@ from ui import session
 from ui.asking import ask_for_files, ask_for_words, options, say_faults
 from ui.cards import Shown
 from ui.filters import Overview
-from ui.gallery import BROWSE_ACTIONS, SEARCH_ACTIONS, show_grid
+from ui.gallery import BROWSE_ACTIONS, IMAGE_SEARCH_ACTIONS, SEARCH_ACTIONS, show_grid
 from ui.keeping import choose_collection
+from ui.matching import draw_match
 from ui.queried import show_query
 from ui.searching import Surroundings, asks_for_something, find
 from ui.shared import around, overview
@@ -59,6 +60,7 @@ def _answer(state: State, counts: Overview, shared: Surroundings) -> None:
         with st.container():
             options(counts.card)
             _show_hits(state, _hits(state, counts, shared))
+    draw_match()
 
 
 def _hits(state: State, counts: Overview, shared: Surroundings) -> list[Hit]:
@@ -76,7 +78,9 @@ def _show_hits(state: State, hits: list[Hit]) -> None:
     if not hits:
         st.info("No indexed image passes the filter. Fewer conditions, or the query's own patient, may help.")
         return
-    show_grid([Shown.of_hit(hit) for hit in hits], SEARCH_ACTIONS, key="hits")
+    by_image = bool(session.uploads() or state.ids or state.liked)
+    actions = IMAGE_SEARCH_ACTIONS if by_image else SEARCH_ACTIONS
+    show_grid([Shown.of_hit(hit) for hit in hits], actions, key="hits")
     if len(hits) < state.shown:
         st.caption(f"{len(hits)} hits; there are no more under this filter.")
     elif state.shown < MOST_SHOWN:

@@ -11,6 +11,7 @@ from transformers import BertConfig, BertModel, BertTokenizer, SwinConfig, SwinM
 
 from radsearch.errors import ModelUnavailableError
 from radsearch.models.network import Network, fill, read_tensors, refuse_misfits
+from radsearch.models.patches import as_map
 from radsearch.models.spec import ModelSpec
 from radsearch.models.weights import Weights
 
@@ -45,7 +46,10 @@ def load(spec: ModelSpec, weights: Weights) -> Network:
     towers.eval()
     tokenise = _tokeniser(folder, towers.words, spec)
     return Network(
-        towers, towers.embed_images, lambda texts: torch.cat([towers.embed_text(**tokenise(text)) for text in texts])
+        towers,
+        towers.embed_images,
+        lambda texts: torch.cat([towers.embed_text(**tokenise(text)) for text in texts]),
+        towers.map_images,
     )
 
 
@@ -59,6 +63,11 @@ class _Towers(torch.nn.Module):
     def embed_images(self, batch: torch.Tensor) -> torch.Tensor:
         tower = self.vision_model
         return tower.project(tower.model(pixel_values=batch).pooler_output)
+
+    def map_images(self, batch: torch.Tensor) -> torch.Tensor:
+        """Swin's pooled output is the mean over its patches, and the projection is linear."""
+        tower = self.vision_model
+        return as_map(tower.project(tower.model(pixel_values=batch).last_hidden_state), 0)
 
     def embed_text(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
         """The tokens of one text -> (1, dimension): the mean over them and over the layers 1, 2 and last, projected.

@@ -12,6 +12,7 @@ import torch
 from radsearch.errors import ModelUnavailableError
 from radsearch.models.loaders.alone import alone
 from radsearch.models.network import Network
+from radsearch.models.patches import as_map
 from radsearch.models.spec import ModelSpec
 from radsearch.models.weights import TEXT_TOWER, Weights
 
@@ -32,7 +33,28 @@ def load(spec: ModelSpec, weights: Weights) -> Network:
     tower = _text_tower(spec, weights)
     with alone(spec, weights, _CONFIG, _USUAL_FILES) as folder, _WarningsAreErrors(spec):
         model = open_clip.create_model(f"local-dir:{folder}", precision="fp32", weights_only=True, **tower)
-    return Network(model, model.encode_image, _texts(model, weights) if spec.text else None)
+    return Network(model, model.encode_image, _texts(model, weights) if spec.text else None, _maps(model.visual))
+
+
+def _maps(visual: Any) -> Callable[[torch.Tensor], torch.Tensor] | None:
+    """The patches of the last layer behind the projection, which come near to the vector; None for other poolings."""
+    if isinstance(visual, open_clip.transformer.VisionTransformer) and visual.pool_type in ("tok", "avg"):
+        return lambda pixels: as_map(_patches(visual, pixels) @ visual.proj, 0)
+    trunk: Any = getattr(visual, "trunk", None)  # a vision tower of timm's
+    if getattr(trunk, "num_prefix_tokens", None) is not None and trunk.global_pool in ("token", "avg"):
+        return lambda pixels: as_map(
+            visual.head(trunk.fc_norm(trunk.forward_features(pixels))), trunk.num_prefix_tokens
+        )
+    return None
+
+
+def _patches(visual: Any, pixels: torch.Tensor) -> torch.Tensor:
+    named = visual.forward_intermediates(
+        pixels, indices=1, normalize_intermediates=True, intermediates_only=True, output_fmt="NLC"
+    )
+    (patches,) = named["image_intermediates"]
+    last: torch.Tensor = patches
+    return last
 
 
 def _text_config(weights: Weights) -> dict[str, Any]:

@@ -16,9 +16,9 @@ def load(spec: ModelSpec, weights: Weights) -> Network:
     The file counts the parts: `backbone.0` is the first convolution, `backbone.4` to `backbone.7` are the stages.
     timm's network has the same parts in the same order as torchvision's.
     """
-    parts = timm.create_model("resnet50", pretrained=False, num_classes=0).children()
-    network = torch.nn.Sequential(OrderedDict(backbone=torch.nn.Sequential(*parts)))
+    backbone = torch.nn.Sequential(*timm.create_model("resnet50", pretrained=False, num_classes=0).children())
+    network = torch.nn.Sequential(OrderedDict(backbone=backbone))
     (file,) = weights.files
     fill(network, read_tensors(file), spec)
     network.eval()
-    return Network(network, network)
+    return Network(network, network, maps=backbone[:-2])  # without the mean and what was the classifier

@@ -10,6 +10,7 @@ import torch
 from radsearch.errors import ModelUnavailableError
 from radsearch.models.loaders.alone import alone
 from radsearch.models.network import Network
+from radsearch.models.patches import as_map
 from radsearch.models.spec import ModelSpec
 from radsearch.models.weights import Weights
 
@@ -42,7 +43,16 @@ def load(spec: ModelSpec, weights: Weights) -> Network:
         raise ModelUnavailableError(f"{spec.name} has no class token; choose another pooling")
     if spec.pooling != "logits":
         model.reset_classifier(0)
-    return Network(model, _POOLINGS[spec.pooling](model))
+    return Network(model, _POOLINGS[spec.pooling](model), maps=None if spec.pooling == "logits" else _maps(model))
+
+
+def _maps(model: Any) -> Callable[[torch.Tensor], torch.Tensor] | None:
+    """The last feature map, where its mean is the vector; of a transformer its patches, which may only come near."""
+    if getattr(model, "num_prefix_tokens", None) is not None and model.global_pool in ("token", "avg"):
+        before: int = model.num_prefix_tokens
+        return lambda pixels: as_map(model.forward_features(pixels), before)
+    averaged = getattr(getattr(model, "global_pool", None), "pool_type", None) == "avg"
+    return model.forward_features if averaged else None
 
 
 class _MisfitsAreErrors(logging.Handler):

@@ -11,6 +11,7 @@ from transformers.utils import logging
 
 from radsearch.errors import ModelUnavailableError
 from radsearch.models.network import Network, refuse_misfits
+from radsearch.models.patches import as_map
 from radsearch.models.spec import ModelSpec
 from radsearch.models.weights import Weights
 
@@ -33,6 +34,7 @@ _MASKED = "vit_mae"
 # Knuth's multiplicative hash; the sums stay below 2 ** 63 for pictures of up to 1,024 pixels a side.
 _HASH_FACTOR, _HASH_RANGE = 2654435761, 1 << 24
 _STEPS_A_UNIT = 1000
+_FOUR_AXES = 4
 
 
 def load(spec: ModelSpec, weights: Weights) -> Network:
@@ -62,7 +64,7 @@ def load(spec: ModelSpec, weights: Weights) -> Network:
     if spec.pooling == _IMAGE_FEATURES and not hasattr(module, "get_image_features"):
         raise ModelUnavailableError(f"{spec.name} has no {_IMAGE_FEATURES}: they are of models with two towers")
     features = _POOLINGS[spec.pooling]
-    return Network(module, lambda pixels: features(module, pixels), texts)
+    return Network(module, lambda pixels: features(module, pixels), texts, _maps(module, spec))
 
 
 def mask_noise(pixels: torch.Tensor, patches: int) -> torch.Tensor:
@@ -163,10 +165,41 @@ def _class_tokens(module: Any) -> int:
     return sum(name.endswith(_CLASS_TOKENS) for name, _ in module.named_parameters())
 
 
+def _before_patches(module: Any) -> int:
+    registers: int = getattr(module.config, "num_register_tokens", 0)
+    return _class_tokens(module) + registers
+
+
 def _mean_of_patches(module: Any, pixels: torch.Tensor) -> torch.Tensor:
-    before = _class_tokens(module) + getattr(module.config, "num_register_tokens", 0)
-    features: torch.Tensor = _run(module, pixels).last_hidden_state[:, before:].mean(dim=1)
+    features: torch.Tensor = _run(module, pixels).last_hidden_state[:, _before_patches(module) :].mean(dim=1)
     return features
+
+
+def _maps(module: Any, spec: ModelSpec) -> Callable[[torch.Tensor], torch.Tensor] | None:
+    """The patches of the last layer, where they are in the space of the vector; of CLIP behind its projection.
+
+    Their mean is the vector but for a class token, to which they only come near.
+    """
+    masked = module.config.model_type == _MASKED and module.config.mask_ratio > 0
+    averaged = isinstance(getattr(module, "pooler", None), torch.nn.AdaptiveAvgPool1d | torch.nn.AdaptiveAvgPool2d)
+    if spec.pooling == _IMAGE_FEATURES and hasattr(module, "visual_projection"):  # CLIP: Radford et al., 2103.00020
+        return lambda pixels: as_map(_projected(module, pixels), 1)
+    if (spec.pooling in ("class token", "mean of the patches") and not masked) or (
+        spec.pooling == "pooled" and averaged
+    ):
+        return lambda pixels: _map_of_states(module, _run(module, pixels).last_hidden_state)
+    return None
+
+
+def _projected(module: Any, pixels: torch.Tensor) -> torch.Tensor:
+    tower = module.vision_model
+    states = tower.post_layernorm(tower(pixel_values=pixels).last_hidden_state)
+    projected: torch.Tensor = module.visual_projection(states)
+    return projected
+
+
+def _map_of_states(module: Any, states: torch.Tensor) -> torch.Tensor:
+    return states if states.ndim == _FOUR_AXES else as_map(states, _before_patches(module))
 
 
 _POOLINGS: dict[str, Callable[[Any, torch.Tensor], torch.Tensor]] = {
