@@ -6,7 +6,7 @@ Needs the development corpus (a folder with a manifest.csv) and the packages of 
 """
 
 import argparse
-import datetime
+import datetime as dt
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -105,7 +105,7 @@ def _head(ladder: Ladder, told: Sequence[Told]) -> Iterator[str]:
     single, people = len(ladder.single), len({ladder.patients[row] for row in ladder.trial.index})
     fits = sum({id(one.seconds): one.fits for one in told}.values())
     yield (
-        f"Measured {datetime.datetime.now(datetime.UTC):%Y-%m-%d} on {surroundings(['numpy', 'torch'])}: "
+        f"Measured {dt.datetime.now(dt.UTC):%Y-%m-%d} on {surroundings(['numpy', 'torch'])}: "
         f"{len(ladder.trial.index):,} images of {people} patients, of whom those of one finding ask ({single:,}). "
         f"{fits} heads were fitted for these tables: in each of five folds {len(CANDIDATES)} widths times five inner "
         "folds and once with the chosen one; a contrastive head once a fold."

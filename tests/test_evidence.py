@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from radsearch.errors import EmbeddingError
-from radsearch.evidence import LinearHead, evidence
+from radsearch.evidence import evidence
 
 
 def drawn(*shape: int, seed: int = 0) -> np.ndarray:
@@ -76,16 +76,6 @@ def test_a_patch_that_shows_no_picture_matches_nothing() -> None:
     assert found.hit[4, 4] > 0  # what it adds to the cosine is not hidden
 
 
-def test_a_head_on_the_vectors_is_followed_patch_by_patch() -> None:
-    query, hit, weights, offset = drawn(4, 4, 8), drawn(4, 4, 8, seed=1), drawn(8, 3, seed=2), drawn(3, seed=3)
-    found = evidence(query, hit, head=LinearHead(weights, offset))
-    unit = [one.mean(axis=(0, 1)) / np.linalg.norm(one.mean(axis=(0, 1))) for one in (query, hit)]
-    expected = cosine(*(vector @ weights + offset for vector in unit))
-    plain = cosine(*unit)
-    assert abs(expected - plain) > 0.05
-    assert [found.cosine, float(found.query.sum()), float(found.hit.sum())] == pytest.approx([expected] * 3, abs=1e-6)
-
-
 def test_how_bright_a_model_is_as_a_whole_does_not_count() -> None:
     query, hit = drawn(4, 4, 8), drawn(4, 4, 8, seed=1)
     assert evidence(query * 100, hit).query == pytest.approx(evidence(query, hit).query, abs=1e-6)
@@ -103,8 +93,3 @@ def test_how_bright_a_model_is_as_a_whole_does_not_count() -> None:
 def test_what_cannot_be_compared_is_refused(query: np.ndarray, hit: np.ndarray, words: str) -> None:
     with pytest.raises(EmbeddingError, match=words):
         evidence(query, hit)
-
-
-def test_a_head_for_other_vectors_is_refused() -> None:
-    with pytest.raises(EmbeddingError, match="head for 5 dimensions cannot take 4"):
-        evidence(drawn(2, 2, 4), drawn(2, 2, 4), head=LinearHead(drawn(5, 2)))

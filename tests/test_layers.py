@@ -8,7 +8,8 @@ import pytest
 import torch
 from efficientnet_lite_pytorch import EfficientNet
 
-from radsearch.errors import ModelUnavailableError, SettingsError
+from radsearch.errors import EmbeddingError, ModelUnavailableError, SettingsError
+from radsearch.evidence.comparing import compare
 from radsearch.models import built_in_models, find_model, models_of, weights_are_here
 from radsearch.models.base import load_model
 from radsearch.models.card import card_picture
@@ -129,3 +130,36 @@ def test_a_user_joins_rows_of_his_own(tmp_path: Path, pictures: list[Picture]) -
 def test_what_does_not_go_together_is_named(tmp_path: Path, row: str, words: str) -> None:
     with pytest.raises(SettingsError, match=words):
         models_of(own(tmp_path, f"[mine]\n{row}\n"))
+
+
+@pytest.mark.parametrize("name", ["efficientnet-lite0-layers", "efficientnet-lite-joined"])
+def test_what_a_patch_adds_is_told_of_layers_too(name: str, pictures: list[Picture]) -> None:
+    """The mean over the positions of the map is the vector, deviations included, so the sum is the cosine."""
+    if not weights_are_here(find_model(name), None):
+        pytest.skip("needs the packages of efficientnet-lite1 and -lite2")
+    embedder = load_model(find_model(name), device="cpu")
+    maps, vectors = embedder.maps(pictures), embedder.embed_images(pictures)
+    assert maps.shape == (3, 7, 7, embedder.spec.dimension)
+    means = maps.mean(axis=(1, 2))
+    np.testing.assert_allclose(means / np.linalg.norm(means, axis=1, keepdims=True), vectors, atol=2e-5)
+    compared = compare(embedder, pictures[0], pictures[2])
+    assert compared.is_exact
+    assert compared.beside_exact == ""
+
+
+def test_a_joined_row_without_maps_of_all_has_none(tmp_path: Path, pictures: list[Picture]) -> None:
+    table = """
+        [wide]
+        like = "efficientnet-lite0-layers"
+        config = { layers = "11 15" }
+        dimension = 512
+        blocks = [192, 320]
+
+        [both]
+        joins = ["efficientnet-lite0", "wide"]
+    """
+    embedder = load_model(models_of(own(tmp_path, table))["both"], device="cpu")
+    assert embedder.maps(pictures).shape == (3, 7, 7, 1792)
+    embedder._network = replace(embedder._network, maps=lambda pixels: torch.zeros(len(pixels), 1792))
+    with pytest.raises(EmbeddingError, match="both gives no features by patch"):
+        embedder.maps(pictures)

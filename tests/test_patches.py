@@ -8,7 +8,6 @@ import pytest
 from patch_models import HOW, SIZE, add_patch_model
 
 from radsearch.errors import EmbeddingError
-from radsearch.evidence import LinearHead
 from radsearch.evidence.comparing import compare
 from radsearch.models import find_model
 from radsearch.models.base import Embedder, load_model
@@ -75,16 +74,6 @@ def test_the_cosine_of_a_comparison_is_that_of_the_vectors(monkeypatch: pytest.M
     one, other = embedder.embed_images(shown)
     assert found.is_exact
     assert [found.cosine, found.evidence.cosine] == pytest.approx([float(one @ other)] * 2, abs=1e-6)
-
-
-def test_a_derived_models_head_goes_along(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    embedder, shown = loaded(monkeypatch, tmp_path), pictures()
-    head = LinearHead(np.array([[1, 0, 2], [0, -3, 1]], np.float32))
-    one, other = (vector @ head.weights for vector in embedder.embed_images(shown))
-    expected = float(one @ other / np.linalg.norm(one) / np.linalg.norm(other))
-    found = compare(embedder, *shown, head=head)
-    assert found.evidence.cosine == pytest.approx(expected, abs=1e-6)
-    assert found.evidence.cosine != pytest.approx(found.cosine, abs=1e-4)
 
 
 def test_patches_that_only_come_near_the_vector_are_said_to(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -187,8 +187,8 @@ def _figures(found: Compared) -> str:
     pairs = ", ".join(f"{number}: {pair.share:.4f}" for number, pair in enumerate(found.evidence.pairs, 1))
     added = f"The brightest place adds {found.highest:.4f}, the framed pairs {pairs or 'nothing'}."
     words = [f"Cosine {found.cosine:.3f} by {found.model}.", added]
-    if not found.is_exact:
-        words.append(f"Its vector is not the mean of its patches: theirs is {found.evidence.cosine:.3f}.")
+    if found.beside_exact:
+        words.append(f"{found.beside_exact}.")
     beside = max(found.beside)
     if beside > _LEAST_BESIDE * abs(found.cosine):
         words.append(f"{beside:.3f} comes from what a picture was filled up with.")

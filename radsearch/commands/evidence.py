@@ -179,8 +179,8 @@ def _as_json(found: "Compared") -> dict[str, object]:
 
 def _as_text(found: "Compared") -> str:
     lines = [f"{found.model}: cosine {found.cosine:.4f}"]
-    if not found.is_exact:
-        lines.append(f"its vector is not the mean of its patches, which come to {found.evidence.cosine:.4f}")
+    if found.beside_exact:
+        lines.append(found.beside_exact)
     rows: list[tuple[str, ...]] = [
         ("pair", "adds", "likeness", "query: left, top, right, bottom", "hit: left, top, right, bottom")
     ]

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from radsearch.errors import EmbeddingError
 from radsearch.study import Vectors
 
-__all__ = ["Evidence", "LinearHead", "Pair", "Place", "evidence"]
+__all__ = ["Evidence", "Pair", "Place", "evidence"]
 
 PAIRS = 3
 _MAP_AXES = 3
@@ -52,22 +52,10 @@ class Evidence:
     pairs: tuple[Pair, ...]
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class LinearHead:
-    """A linear head on vectors of unit length: `vector @ weights + offset`, which has the patches' own mean.
-
-    weights: (dimension, out). offset: (out,), or None.
-    """
-
-    weights: Vectors
-    offset: Vectors | None = None
-
-
 def evidence(
     query_map: Vectors,
     hit_map: Vectors,
     *,
-    head: LinearHead | None = None,
     query_seen: Mask | None = None,
     hit_seen: Mask | None = None,
 ) -> Evidence:
@@ -76,14 +64,13 @@ def evidence(
     Args:
         query_map: (rows, columns, dimension), the features whose mean points along the query's vector.
         hit_map: likewise; its rows and columns may be others.
-        head: what a derived model makes of such vectors.
         query_seen: (rows, columns), which patches may match; the others show no picture, but padding. None for all.
         hit_seen: likewise.
 
     Raises:
         EmbeddingError: the maps do not fit each other, or the mean of one is zero or not finite.
     """
-    query, hit = (_flat(one, head) for one in (query_map, hit_map))
+    query, hit = (_flat(one) for one in (query_map, hit_map))
     if query.shape[1] != hit.shape[1]:
         raise EmbeddingError(f"maps of {query.shape[1]} and of {hit.shape[1]} dimensions cannot be compared")
     query_sides, hit_sides = query_map.shape[:2], hit_map.shape[:2]
@@ -103,17 +90,11 @@ def evidence(
     )
 
 
-def _flat(features: Vectors, head: LinearHead | None) -> npt.NDArray[np.float64]:
+def _flat(features: Vectors) -> npt.NDArray[np.float64]:
     """(patches, dimension), scaled so that their mean has unit length, as the index's vectors have."""
     if features.ndim != _MAP_AXES:
         raise EmbeddingError(f"a map has rows, columns and features, and not the shape {features.shape}")
     flat = features.reshape(-1, features.shape[-1]).astype(np.float64)
-    flat = flat / _length(flat.mean(axis=0))
-    if head is None:
-        return flat
-    if len(head.weights) != flat.shape[1]:
-        raise EmbeddingError(f"a head for {len(head.weights)} dimensions cannot take {flat.shape[1]}")
-    flat = flat @ head.weights.astype(np.float64) + (0.0 if head.offset is None else head.offset)
     return flat / _length(flat.mean(axis=0))
 
 

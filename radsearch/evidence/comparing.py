@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image
 
-from radsearch.evidence import Evidence, LinearHead, Pair, evidence
+from radsearch.evidence import Evidence, Pair, evidence
 from radsearch.evidence.drawing import frame_patches, grey_of, overlay, side_by_side
 from radsearch.evidence.placing import Box, Placing
 from radsearch.study import Picture
@@ -23,6 +23,7 @@ class Compared:
     """A query and a hit as one model sees them.
 
     cosine: of the model's own vectors, which is a search's score. pictures, placings: the query's and the hit's.
+    base: the frozen model by whose patches a derived one is compared: its head is no sum over patches.
     """
 
     model: str
@@ -30,6 +31,15 @@ class Compared:
     evidence: Evidence
     pictures: tuple[Picture, Picture]
     placings: tuple[Placing, Placing]
+    base: str | None = None
+
+    @property
+    def beside_exact(self) -> str:
+        """What has to be said where the patches do not add up to the model's cosine; empty where they do."""
+        if self.base is not None:
+            return f"The places are those of {self.base}, whose cosine is {self.evidence.cosine:.3f}"
+        theirs = f"Its vector is not the mean of its patches: theirs is {self.evidence.cosine:.3f}"
+        return "" if self.is_exact else theirs
 
     @property
     def is_exact(self) -> bool:
@@ -68,14 +78,13 @@ class Compared:
         return image
 
 
-def compare(embedder: "Embedder", query: Picture, hit: Picture, *, head: LinearHead | None = None) -> Compared:
+def compare(embedder: "Embedder", query: Picture, hit: Picture) -> Compared:
     """Compare two pictures as a model sees them.
 
     Args:
         embedder: the model.
         query: as rendered.
         hit: as rendered.
-        head: where the embedder's vectors are made by it from the patches' mean.
 
     Raises:
         EmbeddingError: the model has no features by patch.
@@ -84,8 +93,9 @@ def compare(embedder: "Embedder", query: Picture, hit: Picture, *, head: LinearH
     maps = embedder.maps(pictures)
     vectors = embedder.embed_images(pictures)
     placings = _placings(embedder, pictures, maps.shape[1:3])
-    found = evidence(maps[0], maps[1], head=head, query_seen=placings[0].seen, hit_seen=placings[1].seen)
-    return Compared(embedder.spec.name, float(np.dot(vectors[0], vectors[1])), found, pictures, placings)
+    found = evidence(maps[0], maps[1], query_seen=placings[0].seen, hit_seen=placings[1].seen)
+    base = embedder.spec.base.name if embedder.spec.base is not None else None
+    return Compared(embedder.spec.name, float(np.dot(vectors[0], vectors[1])), found, pictures, placings, base)
 
 
 def _placings(embedder: "Embedder", pictures: Sequence[Picture], sides: Sequence[int]) -> tuple[Placing, Placing]:

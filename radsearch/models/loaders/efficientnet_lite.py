@@ -12,10 +12,12 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from radsearch.errors import ModelUnavailableError
 from radsearch.models.network import Network, fill, read_tensors
+from radsearch.models.patches import side_by_side
 from radsearch.models.spec import ModelSpec
 from radsearch.models.weights import Weights
 
 _LAST, _DEVIATION = "last", "deviation"
+_LEAST = 1e-12
 
 
 def load(spec: ModelSpec, weights: Weights) -> Network:
@@ -24,14 +26,28 @@ def load(spec: ModelSpec, weights: Weights) -> Network:
     (file,) = weights.files
     fill(network, read_tensors(file), spec)
     _fold_normalisation(network.eval())
-    layers = str(dict(spec.config).get("layers", ""))
-    return Network(network, _several(network, layers.split(), spec) if layers else network.extract_features)
+    layers = str(dict(spec.config).get("layers", "")).split()
+    if not layers:
+        return Network(network, network.extract_features)
+    maps_of = _several(network, layers, spec)
+
+    def images(pixels: torch.Tensor) -> torch.Tensor:
+        found = maps_of(pixels)
+        return torch.cat([_over_positions(one, kind) for one, kind in found], dim=1)
+
+    def maps(pixels: torch.Tensor) -> torch.Tensor:
+        return side_by_side([_by_position(one, kind) for one, kind in maps_of(pixels)])
+
+    return Network(network, images, maps=maps)
 
 
 def _several(
     network: torch.nn.Module, layers: Sequence[str], spec: ModelSpec
-) -> Callable[[torch.Tensor], torch.Tensor]:
-    """The forward pass as in the package, with what is asked for taken on the way; two passes may run at a time."""
+) -> Callable[[torch.Tensor], list[tuple[torch.Tensor, str]]]:
+    """The forward pass as in the package, giving the map of each layer and what is wanted of it.
+
+    The maps are taken on the way, without hooks: two passes may run at a time.
+    """
     parts = dict(network.named_children())
     blocks = list(parts["_blocks"].children())
     places = [layer.partition("-") for layer in layers]
@@ -43,7 +59,7 @@ def _several(
         )
     wanted = {place for place, _, _ in places}
 
-    def images(pixels: torch.Tensor) -> torch.Tensor:
+    def maps_of(pixels: torch.Tensor) -> list[tuple[torch.Tensor, str]]:
         maps = {}
         x = parts["_swish"](parts["_bn0"](parts["_conv_stem"](pixels)))
         for number, block in enumerate(blocks):
@@ -52,13 +68,22 @@ def _several(
                 maps[str(number)] = x
         if _LAST in wanted:
             maps[_LAST] = parts["_swish"](parts["_bn1"](parts["_conv_head"](x)))
-        return torch.cat([_over_positions(maps[place].float(), kind) for place, _, kind in places], dim=1)
+        return [(maps[place].float(), kind) for place, _, kind in places]
 
-    return images
+    return maps_of
 
 
 def _over_positions(features: torch.Tensor, kind: str) -> torch.Tensor:
     return features.std(dim=(2, 3)) if kind == _DEVIATION else features.mean(dim=(2, 3))
+
+
+def _by_position(features: torch.Tensor, kind: str) -> torch.Tensor:
+    """A map whose mean over the positions is `_over_positions`."""
+    if kind != _DEVIATION:
+        return features
+    positions = features.shape[2] * features.shape[3]
+    around = (features - features.mean(dim=(2, 3), keepdim=True)) ** 2
+    return around * positions / (positions - 1) / features.std(dim=(2, 3), keepdim=True).clamp_min(_LEAST)
 
 
 def _fold_normalisation(network: torch.nn.Module) -> None:

@@ -7,9 +7,12 @@ import torch
 
 from radsearch.models.inputs import pooled_map
 from radsearch.models.network import Loader, Network
+from radsearch.models.patches import side_by_side
 from radsearch.models.spec import ModelSpec
 from radsearch.models.stated import refuse_disagreement
 from radsearch.models.weights import Weights
+
+_FOUR_AXES = 4
 
 
 def load(spec: ModelSpec, weights: Weights) -> Network:
@@ -23,4 +26,10 @@ def load(spec: ModelSpec, weights: Weights) -> Network:
     def images(pixels: torch.Tensor) -> torch.Tensor:
         return torch.cat([pooled_map(network.images(pixels).float()) for network in networks], dim=1)
 
-    return Network(torch.nn.ModuleList([network.module for network in networks]), images)
+    def maps(pixels: torch.Tensor) -> torch.Tensor:
+        found = [(network.maps or network.images)(pixels).float() for network in networks]
+        if all(one.ndim == _FOUR_AXES for one in found):
+            return side_by_side(found)
+        return torch.cat([pooled_map(one) for one in found], dim=1)  # no map, which is refused as any other
+
+    return Network(torch.nn.ModuleList([network.module for network in networks]), images, maps=maps)
