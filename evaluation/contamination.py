@@ -10,7 +10,7 @@ import numpy as np
 
 from evaluation.collection import Collection
 from evaluation.protocols import Trial
-from radsearch.errors import NothingToSearchError, RadSearchError, UnknownNameError
+from radsearch.errors import NobodyNewError, RadSearchError, UnknownNameError
 from radsearch.models import find_model
 from radsearch.models.adapted import patients_of
 
@@ -70,7 +70,7 @@ def without_known(trial: Trial, collection: Collection, settings_folder: Path) -
         settings_folder: where models that were learned are kept.
 
     Raises:
-        NothingToSearchError: nobody else is left.
+        NobodyNewError: nobody else is left.
         SettingsError: it is lost whom the model knows.
     """
     name = str(collection.model.get("model"))
@@ -85,7 +85,7 @@ def without_known(trial: Trial, collection: Collection, settings_folder: Path) -
     if strange.all():
         return trial
     if not strange.any():
-        raise NothingToSearchError(
+        raise NobodyNewError(
             f"{name} was learned from all patients that ask here: figures on them would say nothing of new ones"
         )
     return replace(trial, queries=trial.queries[strange], dropped={**trial.dropped, _KNOWN: int((~strange).sum())})

@@ -25,7 +25,7 @@ from evaluation.running import Asked, folder_of, make_run, read_index
 from evaluation.stored import REPORT, read_run
 from evaluation.studies import STUDIES
 from flows.shared import failed, folder_named, key_of, retry_if_transient, settings_for
-from radsearch.errors import NothingToSearchError, RadSearchError, SettingsError, UnknownNameError
+from radsearch.errors import NobodyNewError, NothingToSearchError, RadSearchError, SettingsError, UnknownNameError
 from radsearch.index import open_index
 from radsearch.settings import Settings, without_credentials
 
@@ -83,16 +83,23 @@ class _Measured:
 
 @dataclass(slots=True)
 class _Outcomes:
-    """By model, what was measured and why others were not. bugs: what nobody can act on but by a traceback."""
+    """By model, what was measured and why others were not.
+
+    unasked: models that were learned from everybody here, as it is until new patients come; that is no failure.
+    bugs: what nobody can act on but by a traceback.
+    """
 
     measured: dict[str, _Measured] = field(default_factory=dict)
     refused: dict[str, str] = field(default_factory=dict)
+    unasked: dict[str, str] = field(default_factory=dict)
     bugs: list[BaseException] = field(default_factory=list)
 
     def add(self, model: str, state: State[Any]) -> None:
         found = state.result(raise_on_failure=False)
         if isinstance(found, _Measured):
             self.measured[model] = found
+        elif isinstance(found, NobodyNewError):
+            self.unasked[model] = str(found)
         elif isinstance(found, RadSearchError):
             self.refused[model] = str(found)
         elif isinstance(found, OSError):
@@ -104,7 +111,7 @@ class _Outcomes:
     def state(self) -> State[Any]:
         bad = [str(one.verdict) for one in self.measured.values() if one.verdict.is_bad]
         bad += [f"{model} was not measured: {reason}" for model, reason in self.refused.items()]
-        good = [str(one.verdict) for one in self.measured.values()]
+        good = [*(str(one.verdict) for one in self.measured.values()), *self.unasked.values()]
         undone = [f"{model}: {words}" for model, one in self.measured.items() for words in one.undone]
         return Failed(message="\n".join(bad + undone)) if bad else Completed(message="\n".join(good + undone))
 
@@ -219,7 +226,8 @@ def _write_table(plan: _Plan, outcomes: _Outcomes) -> None:
         }
         for model, one in outcomes.measured.items()
     ]
-    rows += [{"model": model, "verdict": f"not measured: {reason}"} for model, reason in outcomes.refused.items()]
+    unmeasured = {**outcomes.refused, **outcomes.unasked}
+    rows += [{"model": model, "verdict": f"not measured: {reason}"} for model, reason in unmeasured.items()]
     create_table_artifact(rows, key=plan.key("figures"), description=plan.protocol)
 
 
@@ -230,7 +238,8 @@ def _write_summary(plan: _Plan, outcomes: _Outcomes) -> None:
         lines += [f"- {one.verdict}", f"    - report: `{(one.folder / REPORT).absolute()}`"]
         lines += [f"    - comparison: `{one.comparison.absolute()}`"] if one.comparison else []
         lines += [f"    - {note}" for note in (*one.verdict.notes, *one.undone)]
-    lines += [f"- {model} was not measured: {reason}" for model, reason in outcomes.refused.items()]
+    unmeasured = {**outcomes.refused, **outcomes.unasked}
+    lines += [f"- {model} was not measured: {reason}" for model, reason in unmeasured.items()]
     create_markdown_artifact("\n".join(lines) + "\n", key=plan.key("summary"))
 
 

@@ -53,7 +53,9 @@ def derive(index: Index, spec: ModelSpec, fingerprint: Fingerprint) -> int:
     index.require_model(base)
     adapted.refuse_other_base(spec, index.card.models[base])
     head = adapted.load(spec)
-    index.admit([fingerprint], index.card.secret_check or "")
+    if index.card.secret_check is None:
+        raise IndexMismatchError(f"nothing was ingested into the index {index.location} yet")
+    index.admit([fingerprint], index.card.secret_check)
     written = 0
     if index.count(SearchFilter(any_of={"models": (base,)}, none_of={"models": (spec.name,)})) == 0:
         return written

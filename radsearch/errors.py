@@ -79,6 +79,10 @@ class NothingToSearchError(RadSearchError):
     """The query names nothing that can be searched for."""
 
 
+class NobodyNewError(NothingToSearchError):
+    """A model was learned from all patients that it would be measured on."""
+
+
 class UnreadableImageError(RadSearchError):
     """A file was not read as pictures. `reason` is one of a few fixed phrases, so that files are counted by it.
 

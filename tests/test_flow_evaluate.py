@@ -217,3 +217,17 @@ def test_what_cannot_be_measured_is_said_and_the_others_are(indexes: tuple[str, 
         ("without vectors", reason),
     ]
     assert told["events"] == []
+
+
+def test_a_model_that_was_learned_from_everybody_is_said_and_is_no_failure() -> None:
+    from prefect.states import Failed
+
+    from flows.evaluate_models import _Outcomes
+    from radsearch.errors import NobodyNewError, NothingToSearchError
+
+    outcomes = _Outcomes()
+    outcomes.add("first+chest-a1b2", Failed(data=NobodyNewError("learned from all of them")))
+    assert outcomes.state().type.value == "COMPLETED"
+    assert outcomes.state().message == "learned from all of them"
+    outcomes.add("second", Failed(data=NothingToSearchError("nothing there")))
+    assert outcomes.state().type.value == "FAILED"

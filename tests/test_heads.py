@@ -9,11 +9,13 @@ import numpy as np
 import pytest
 
 from evaluation.adapting.discriminants import Labelled, Parameters, fit, labelled, projection, usual_distances
-from evaluation.adapting.folds import FOLDS, folds_of
+from evaluation.adapting.folds import FOLDS, folds_of, whole_patients
 from radsearch.errors import ModelUnavailableError, NothingToSearchError, SettingsError
 from radsearch.models import adapted, built_in_models, find_model, fingerprint_of, models_of
+from radsearch.models.checking import check_model
 from radsearch.models.heads import Head, likeness, unit_blocks
 from radsearch.models.weights import find_weights
+from radsearch.settings import Settings
 from radsearch.study import Vectors
 
 PARTS = (3, 2)
@@ -297,3 +299,30 @@ def test_what_is_said_holds_the_fingerprint_that_it_learned_on(kept: Callable[..
     told = adapted.described(tmp_path / "adapted" / kept())
     assert told["on"] == asdict(fingerprint_of(BASE, find_weights(BASE, None)))
     assert told["images"] == 7
+
+
+@pytest.mark.parametrize("name", ["efficientnet-lite0", "efficientnet-lite1", "chest-a1b2", "efficientnet-lite0+<b>"])
+def test_a_folder_takes_no_other_models_name(kept: Callable[..., str], tmp_path: Path, name: str) -> None:
+    place = tmp_path / "adapted" / kept()
+    place.rename(place.with_name(name))
+    with pytest.raises(SettingsError, match="named as no model that was derived"):
+        models_of(tmp_path)
+
+
+def test_a_kept_head_is_checked_in_the_precision_that_it_learned_in(kept: Callable[..., str], tmp_path: Path) -> None:
+    name = kept()
+    _spoil_json(tmp_path / "adapted" / name, lambda told: {**told, "on": {**told["on"], "precision": "bfloat16"}})
+    spec = find_model(name, tmp_path)
+    assert spec.precisions == ("bfloat16",)
+    found = list(check_model(spec, Settings(settings_folder=tmp_path, device="cpu")))
+    assert [finding.what for finding in found][:2] == ["weights", "loads"]
+
+
+def test_more_images_than_fit_are_whole_patients() -> None:
+    patients = [f"p{row // 3}" for row in range(300)]
+    rows = whole_patients(patients, np.arange(1, 300), 100)
+    assert 90 < len(rows) <= 100
+    assert rows.tolist() == sorted(rows.tolist())
+    taken = {patients[row] for row in rows}
+    assert all(row in rows for row in range(1, 300) if patients[row] in taken)
+    assert whole_patients(patients, np.arange(1, 300), 299).tolist() == list(range(1, 300))

@@ -4,10 +4,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from evaluation.adapting.discriminants import Labelled, Parameters, labelled, projection, usual_distances
-from evaluation.adapting.folds import FOLDS, folds_of
+from evaluation.adapting.folds import FOLDS, folds_of, whole_patients
 from evaluation.adapting.scoring import Answers, answers_of
 from evaluation.checks import Rows
 from evaluation.collection import Collection
@@ -52,7 +51,7 @@ def choose(collection: Collection, trial: Trial, rows: Rows, parts: Sequence[int
     """
     classes = trial.labels["label"]
     patients = [image.patient for image in collection.images]
-    rows = _some_of(patients, rows)
+    rows = whole_patients(patients, rows, _MOST_IMAGES)
     folds = folds_of(classes, patients, rows.tolist())
     learned = {fold: labelled(classes, patients, rows[folds[rows] != fold].tolist()) for fold in range(FOLDS)}
     found = []
@@ -102,19 +101,3 @@ def _spread_out(derived: Vectors, rows: Rows, count: int) -> Vectors:
     vectors = np.zeros((count, derived.shape[1]), np.float32)
     vectors[rows] = derived
     return vectors
-
-
-def _some_of(patients: Sequence[str], rows: Rows) -> NDArray[np.int64]:
-    """As many whole patients by chance as have no more images than can be cross-validated."""
-    if len(rows) <= _MOST_IMAGES:
-        return rows
-    of_patient: dict[str, list[int]] = {}
-    for row in rows.tolist():
-        of_patient.setdefault(patients[row], []).append(row)
-    order = np.random.default_rng(0).permutation(len(of_patient))
-    names = sorted(of_patient)
-    taken: list[int] = []
-    for place in order.tolist():
-        if len(taken) + len(of_patient[names[place]]) <= _MOST_IMAGES:
-            taken += of_patient[names[place]]
-    return np.array(sorted(taken), np.int64)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from evaluation.checks import Rows
 from radsearch.errors import NothingToSearchError
 
 FOLDS = 5
@@ -49,6 +50,21 @@ def folds_of(
             found[of_patient[patient]] = fold
             held[fold] += len(of_patient[patient])
     return found
+
+
+def whole_patients(patients: Sequence[str], rows: Rows, most: int) -> Rows:
+    """Rows of as many patients by chance, always the same, as have so many of them at most; rising."""
+    if len(rows) <= most:
+        return rows
+    of_patient: dict[str, list[int]] = {}
+    for row in rows.tolist():
+        of_patient.setdefault(patients[row], []).append(row)
+    names = sorted(of_patient)
+    taken: list[int] = []
+    for place in np.random.default_rng(0).permutation(len(names)).tolist():
+        if len(taken) + len(of_patient[names[place]]) <= most:
+            taken += of_patient[names[place]]
+    return np.array(sorted(taken), np.int64)
 
 
 def _first(counted: tuple[str, int]) -> tuple[int, str]:

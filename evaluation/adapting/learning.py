@@ -10,6 +10,7 @@ import numpy as np
 
 from evaluation.adapting.choosing import Chosen, choose
 from evaluation.adapting.discriminants import fit, labelled
+from evaluation.adapting.folds import whole_patients
 from evaluation.checks import Rows
 from evaluation.collection import Collection
 from evaluation.protocols import Level, Trial, leave_patient_out
@@ -21,6 +22,7 @@ from radsearch.models.heads import Head
 from radsearch.study import Fingerprint
 
 TARGETS: Mapping[str, Level] = {"pathology": "label", "region": "region", "modality": "modality"}
+MOST_IMAGES = 20_000  # that a head is fitted on: whole patients by chance, where there are more
 _DIGITS = 4
 
 
@@ -82,8 +84,9 @@ def trial_of(collection: Collection, target: str) -> Trial:
 
 
 def head_of(collection: Collection, trial: Trial, rows: Rows, parts: Sequence[int], chosen: Chosen) -> Head:
-    """The head that learns from these rows with the parameters that were chosen."""
+    """The head that learns from these rows, or as many as fit, with the parameters that were chosen."""
     patients = [image.patient for image in collection.images]
+    rows = whole_patients(patients, rows, MOST_IMAGES)
     learned = labelled(trial.labels["label"], patients, rows.tolist())
     return fit(collection.vectors, tuple(parts), learned, chosen.parameters)
 

@@ -97,6 +97,9 @@ def rows(settings_folder: Path, known: Mapping[str, ModelSpec]) -> dict[str, Mod
             raise SettingsError(
                 f"{place}: it was derived from {told['base']}, which is no model here; remove the folder"
             )
+        of_base = re.compile(rf"{re.escape(base.name)}\+{_NAME.pattern}", re.IGNORECASE)
+        if place.name in known or not of_base.fullmatch(place.name):
+            raise SettingsError(f"{place} is named as no model that was derived from {base.name}; remove the folder")
         found[place.name] = replace(
             base,
             name=place.name,

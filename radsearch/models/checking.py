@@ -43,7 +43,8 @@ def check_model(spec: ModelSpec, settings: Settings, *, record: bool = False) ->
     fingerprint = fingerprint_of(spec, weights)
     yield Finding("weights", f"{fingerprint.weights}, {len(weights.files)} file(s) in {weights.place}")
     begun = time.perf_counter()
-    whole = _load(spec, settings, "float32")
+    first: Precision = "float32" if "float32" in spec.precisions else spec.precisions[0]
+    whole = _load(spec, settings, first)
     card = whole.probe()
     yield Finding("loads", f"in {time.perf_counter() - begun:.1f} s; the card gives {len(card)} numbers")
     yield Finding("preprocessing", _who_says(spec, weights))
@@ -53,7 +54,7 @@ def check_model(spec: ModelSpec, settings: Settings, *, record: bool = False) ->
     else:
         yield _remembered(spec, weights, card)
     for precision in spec.precisions:
-        if precision != "float32":
+        if precision != first:
             cosine = float(_load(spec, settings, precision).probe() @ card)
             yield Finding(precision, f"cosine to float32 {cosine:.5f}", good=cosine >= LEAST_COSINE)
     if spec.text:
@@ -64,7 +65,15 @@ def check_model(spec: ModelSpec, settings: Settings, *, record: bool = False) ->
 
 
 def _load(spec: ModelSpec, settings: Settings, precision: Precision) -> Embedder:
-    return load_model(spec, models_folder=settings.models_folder, device=settings.device, batch=1, precision=precision)
+    blanked = spec.base is not None and bool(settings.blank_text)  # a head knows what its base saw
+    return load_model(
+        spec,
+        models_folder=settings.models_folder,
+        device=settings.device,
+        batch=1,
+        precision=precision,
+        text_blanked=blanked,
+    )
 
 
 def _who_says(spec: ModelSpec, weights: Weights) -> str:
