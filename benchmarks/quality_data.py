@@ -3,25 +3,28 @@
 import time
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+from evaluation.noise import noise_pictures
 from surroundings import tell
 
 from evaluation.adapting.pictures import read_pictures
 from evaluation.collection import Collection, collected
-from radsearch.models import find_model
+from radsearch.models import ModelSpec, find_model
 from radsearch.models.base import Embedder, load_model
 from radsearch.models.heads import unit_blocks
 from radsearch.privacy import load_pseudonymizer
 from radsearch.settings import Settings
 from radsearch.study import Picture, Vectors
 
-MIRRORED, GRID = "mirrored", "3x3"
+MIRRORED, GRID, LARGER = "mirrored", "3x3", "320 px"
+_SIDE = 320
 _TIMED = 128  # pictures of a speed, three times, the variants in turns
 _ROUNDS = 3
 _CELLS = 3
+_NOISE = 50  # pictures of a kind
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -34,12 +37,12 @@ class Variant:
 
 
 def variants(manifest: Path, names: Sequence[str], settings: Settings) -> dict[str, Variant]:
-    """The corpus by each model; `NAME mirrored`: the mean with the mirror image; `NAME 3x3`: of nine regions."""
+    """The corpus by each model; `NAME mirrored`: the mean with the mirror image, and so on."""
     tell("reading the corpus")
     key = load_pseudonymizer(secret=settings.secret, secret_file=settings.secret_file.expanduser())
     read = list(read_pictures(manifest, settings, key, Counter()))
     pictures = [picture for _, _, picture in read]
-    embedders = {name: load_model(find_model(name.split()[0]), device="cpu") for name in names}
+    embedders = {name: load_model(_spec(name), device="cpu") for name in names}
     seconds: dict[str, list[float]] = {name: [] for name in names}
     for _ in range(_ROUNDS):
         for name, embedder in embedders.items():
@@ -57,6 +60,14 @@ def variants(manifest: Path, names: Sequence[str], settings: Settings) -> dict[s
         )
         found[name] = Variant(images, parts, _TIMED / float(np.median(seconds[name])))
     return found
+
+
+def _spec(name: str) -> ModelSpec:
+    spec = find_model(name.split(maxsplit=1)[0])
+    if not name.endswith(LARGER):
+        return spec
+    how = replace(spec.preprocessing, size=_SIDE, shortest_side=_SIDE)
+    return replace(spec, preprocessing=how, joins=tuple(replace(part, preprocessing=how) for part in spec.joins))
 
 
 def _embed(embedder: Embedder, name: str, pictures: Sequence[Picture]) -> Vectors:
@@ -79,3 +90,9 @@ def _regions(features: Vectors) -> Vectors:
     ]
     means = np.concatenate([cell.mean(axis=(0, 1)) for cell in cells])[None]
     return unit_blocks(means, (features.shape[2],) * _CELLS**2)
+
+
+def noise_of(name: str) -> dict[str, Vectors]:
+    """By kind, vectors of pictures that show nothing."""
+    embedder = load_model(_spec(name), device="cpu")
+    return {kind: embedder.embed_images(pictures) for kind, pictures in noise_pictures(_NOISE).items()}

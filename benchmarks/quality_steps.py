@@ -44,9 +44,13 @@ class Step:
 
 @dataclass(slots=True)
 class Told:
-    """What a step came to: answers by gallery, how many heads were fitted, and in how many seconds a fold's was."""
+    """What a step came to.
+
+    answers: by gallery. dimension: of its vectors. fits, seconds: how many heads were fitted, and how long a fold took.
+    """
 
     answers: dict[str, Answers]
+    dimension: int
     fits: int = 0
     seconds: list[float] = field(default_factory=list)
 
@@ -68,6 +72,7 @@ class Ladder:
         self.single: Rows = single.index
         self._folds = folds_of(self.trial.labels["label"], self.patients, self.trial.index.tolist())
         self._learned: dict[tuple[str, str], tuple[list[Vectors], int, list[float]]] = {}
+        self._inner: dict[tuple[str, str], list[Answers]] = {}
 
     def go(self, step: Step) -> Told:
         """All five folds of a step."""
@@ -77,7 +82,24 @@ class Ladder:
             held = self.single[self._folds[self.single] == fold]
             for gallery, index in (("archive", self.single), ("new", held)):
                 answers[gallery].append(self._answers(step, vectors, held, index))
-        return Told({name: Answers.joined(one) for name, one in answers.items()}, fits, seconds)
+        joined = {name: Answers.joined(one) for name, one in answers.items()}
+        return Told(joined, per_fold[0].shape[1], fits, seconds)
+
+    def collection(self, step: Step) -> Collection:
+        """The images, with the step's frozen vectors."""
+        return self._variants[step.variant].collection
+
+    def calibrated(self, step: Step) -> Iterator[tuple[Answers, Answers]]:
+        """By fold: what training patients found when they were not learned from, and what the others find."""
+        per_fold, _, _ = self._vectors(step)
+        for fold, vectors in enumerate(per_fold):
+            held = self.single[self._folds[self.single] == fold]
+            if step.head:
+                inner = self._inner[step.variant, step.head][fold]
+            else:
+                rest = self.single[self._folds[self.single] != fold]
+                inner = answers_of(self.collection(step), vectors, self.trial, rest, self._settings, index=rest)
+            yield inner, answers_of(self.collection(step), vectors, self.trial, held, self._settings, index=self.single)
 
     def _vectors(self, step: Step) -> tuple[list[Vectors], int, list[float]]:
         variant = self._variants[step.variant]
@@ -89,10 +111,11 @@ class Ladder:
             for fold in range(FOLDS):
                 rows = self.trial.index[self._folds[self.trial.index] != fold]
                 begun = time.perf_counter()
-                of_fold, fitted = learn(variant, self.trial, rows, self._settings)
+                of_fold, fitted, inner = learn(variant, self.trial, rows, self._settings)
                 seconds.append(time.perf_counter() - begun)
                 vectors.append(of_fold)
                 fits += fitted
+                self._inner.setdefault((step.variant, step.head), []).extend(inner)
             self._learned[step.variant, step.head] = vectors, fits, seconds
         return self._learned[step.variant, step.head]
 
@@ -135,13 +158,17 @@ def _maxsim(query: Vectors, hits: Vectors) -> NDArray[np.floating]:
     return scores
 
 
-def _discriminants(variant: Variant, trial: Trial, rows: Rows, settings: SearchSettings) -> tuple[Vectors, int]:
+def _discriminants(
+    variant: Variant, trial: Trial, rows: Rows, settings: SearchSettings
+) -> tuple[Vectors, int, list[Answers]]:
     chosen = choose(variant.collection, trial, rows, variant.parts, settings)
     head = head_of(variant.collection, trial, rows, variant.parts, chosen)
-    return head.apply(variant.collection.vectors), chosen.fits + 1
+    return head.apply(variant.collection.vectors), chosen.fits + 1, [chosen.answers]
 
 
-def _contrastive(variant: Variant, trial: Trial, rows: Rows, settings: SearchSettings) -> tuple[Vectors, int]:
+def _contrastive(
+    variant: Variant, trial: Trial, rows: Rows, settings: SearchSettings
+) -> tuple[Vectors, int, list[Answers]]:
     """A linear head by supervised contrastive loss on whitened components; a patient is never his own positive.
 
     Source: Khosla et al., Supervised contrastive learning, NeurIPS 2020 (arXiv 2004.11362), equation 2.
@@ -170,7 +197,7 @@ def _contrastive(variant: Variant, trial: Trial, rows: Rows, settings: SearchSet
         loss.backward()  # type: ignore[no-untyped-call]
         optimiser.step()
     with torch.no_grad():
-        return functional.normalize(layer(features), dim=1).numpy(), 1
+        return functional.normalize(layer(features), dim=1).numpy(), 1, []
 
 
 def _loss(projected: torch.Tensor, flags: torch.Tensor, patients: torch.Tensor) -> torch.Tensor:

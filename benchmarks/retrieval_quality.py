@@ -14,8 +14,8 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from quality_calibration import calibration_lines
-from quality_data import GRID, MIRRORED, Variant, variants
+from quality_calibration import calibration_lines, stranger_lines
+from quality_data import GRID, LARGER, MIRRORED, Variant, noise_of, variants
 from quality_steps import Ladder, Rerank, Step, Told
 from surroundings import surroundings, tell
 
@@ -29,7 +29,7 @@ from radsearch.settings import load_settings
 DOCUMENT = Path(__file__).parents[1] / "docs" / "retrieval-quality.md"
 BEGIN, END = "<!-- tables: begin -->", "<!-- tables: end -->"
 DEFAULT, JOINED = "efficientnet-lite0", "efficientnet-lite-joined"
-LAYERS, LARGER = "efficientnet-lite0-layers", "efficientnet-lite-joined-320"
+LAYERS = "efficientnet-lite0-layers"
 _DRAWS = 1000
 _EXPANDED = 3
 
@@ -54,7 +54,7 @@ STEPS = (
     Step("several layers of the same network", LAYERS),
     Step("several layers of three networks", JOINED),
     Step("the same, with the mirror image", f"{JOINED} {MIRRORED}"),
-    Step("the same, input of 320 px", LARGER),
+    Step("the same, input of 320 px", f"{JOINED} {LARGER}"),
     Step("k-reciprocal re-ranking", DEFAULT, rerank=_plain("k-reciprocal")),
     Step("diffusion re-ranking", DEFAULT, rerank=_plain("diffusion")),
     Step("votes of a patient's images", DEFAULT, rerank=_plain("votes")),
@@ -66,14 +66,15 @@ STEPS = (
     Step("three networks + head", JOINED, head="discriminants"),
     Step("three networks + linear contrastive head", JOINED, head="contrastive"),
     Step("three networks, mirrored + head", f"{JOINED} {MIRRORED}", head="discriminants"),
-    Step("three networks, 320 px + head", LARGER, head="discriminants"),
+    Step("three networks, 320 px + head", f"{JOINED} {LARGER}", head="discriminants"),
     Step("three networks + head + k-reciprocal", JOINED, head="discriminants", rerank=_plain("k-reciprocal")),
     Step("three networks + head + diffusion", JOINED, head="discriminants", rerank=_plain("diffusion")),
-    Step("three networks + head + expansion", JOINED, head="discriminants", rerank=_plain("expansion")),
-    Step("**all together**: three networks + head + votes", JOINED, head="discriminants", rerank=_plain("votes")),
-    Step("all together, 320 px", LARGER, head="discriminants", rerank=_plain("votes")),
+    Step("three networks + head + votes", JOINED, head="discriminants", rerank=_plain("votes")),
+    Step(
+        "**all together**: three networks + head + expansion", JOINED, head="discriminants", rerank=_plain("expansion")
+    ),
 )
-TOGETHER = next(step for step in STEPS if step.name.startswith("**all"))
+PLAIN_HEAD = next(step for step in STEPS if step.name == "three networks + head")
 
 
 def main() -> None:
@@ -92,7 +93,8 @@ def main() -> None:
         tell(f"{step.name}: {told[-1].answers['archive'].figures}")
     lines = [
         *_head(ladder, told), "", *_table(ladder, told, "archive"), "", *_table(ladder, told, "new"), "",
-        *_costs(found, told), "", *calibration_lines(ladder, TOGETHER, STEPS[0]),
+        *_costs(found, told), "", *calibration_lines(ladder, (STEPS[0], PLAIN_HEAD)), "",
+        *stranger_lines({name: (found[name], noise_of(name)) for name in (DEFAULT, JOINED)}, SearchSettings("cpu")),
     ]  # fmt: skip
     sys.stdout.write("\n".join(lines) + "\n")
     if not options.print_only:
@@ -167,7 +169,7 @@ def _costs(found: dict[str, Variant], told: Sequence[Told]) -> Iterator[str]:
             one for step, one in zip(STEPS, told, strict=True) if (step.variant, step.head) == (name, "discriminants")
         ]
         seconds = f"{np.median(fitted[0].seconds):.0f}" if fitted else ""
-        yield f"| {name} | {variant.speed:.0f} | {4 * numbers:,} | {seconds} | {300 if fitted else ''} |"
+        yield f"| {name} | {variant.speed:.0f} | {4 * numbers:,} | {seconds} | {4 * fitted[0].dimension if fitted else ''} |"
 
 
 if __name__ == "__main__":
