@@ -22,9 +22,9 @@ def calibration_lines(ladder: Ladder, steps: Sequence[Step]) -> Iterator[str]:
     yield "### Scores as probabilities"
     yield ""
     yield (
-        "Expected calibration error (ten bins of equal width) of the first ten hits of each query, among all images of other "
-        "patients. Curves are isotonic, by the hit's modality, fitted in each fold on the other four: of a head on what its "
-        "own cross-validation found there."
+        "Expected calibration error (ten bins of equal width) of the first ten hits of each query, among all images of "
+        "other patients. Curves are isotonic, by the hit's modality, fitted in each fold on the other four: of a head "
+        "on what its own cross-validation found there."
     )
     yield ""
     names = sorted({*_modalities(ladder.collection(steps[0])).tolist()})
@@ -69,9 +69,9 @@ def stranger_lines(variants: dict[str, tuple[Variant, dict[str, Vectors]]], sett
     yield "### Nothing similar enough"
     yield ""
     yield (
-        "A picture is refused where its nearest image is less like it than 99 % of the archive's own patients are to theirs, by "
-        "the nearest image's modality, in the frozen vectors. Shares of patients (of noise, of pictures); thresholds of four folds, "
-        "the archive's own of the fifth."
+        "A picture is refused where its nearest image is less like it than 99 % of the archive's own patients are to "
+        "theirs, by the nearest image's modality, in the frozen vectors. Shares of patients (of noise, of pictures); "
+        "thresholds of four folds, the archive's own of the fifth."
     )
     yield ""
     heads: list[str] = []

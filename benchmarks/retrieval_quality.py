@@ -169,7 +169,8 @@ def _costs(found: dict[str, Variant], told: Sequence[Told]) -> Iterator[str]:
             one for step, one in zip(STEPS, told, strict=True) if (step.variant, step.head) == (name, "discriminants")
         ]
         seconds = f"{np.median(fitted[0].seconds):.0f}" if fitted else ""
-        yield f"| {name} | {variant.speed:.0f} | {4 * numbers:,} | {seconds} | {4 * fitted[0].dimension if fitted else ''} |"
+        shorter = str(4 * fitted[0].dimension) if fitted else ""
+        yield f"| {name} | {variant.speed:.0f} | {4 * numbers:,} | {seconds} | {shorter} |"
 
 
 if __name__ == "__main__":

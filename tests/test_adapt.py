@@ -259,8 +259,19 @@ def test_patients_on_both_sides_are_refused(adapt: Adapt, archive: Archive, tmp_
         "--runs", str(tmp_path / "runs"),
     )  # fmt: skip
     assert code == 2
-    assert "24 patients of the test are among those that were learned from" in said
+    assert "all patients of the test were learned from" in said
     assert not list((tmp_path / "runs").glob("*"))
+
+
+def test_a_test_leaves_out_whom_it_learned_from(adapt: Adapt, archive: Archive, other: Archive, tmp_path: Path) -> None:
+    with other.manifest.open("a", newline="") as stream:
+        csv.writer(stream).writerow(("0-0.png", "Muster^Erika0-3", "CT", "chest", "Nodule"))
+    runs = tmp_path / "runs"
+    code, _, said = adapt("--train-manifest", str(archive.manifest), "--test-manifest", str(other.manifest), "--out",
+                          "half", "--runs", str(runs))  # fmt: skip
+    assert code == 0
+    assert "left out of the test: 1 images of patients" in said
+    assert [json.loads(file.read_text())["queries"] for file in runs.glob("*/metrics.json")] == [48, 48]
 
 
 def test_rows_that_cannot_be_read_are_counted(adapt: Adapt, archive: Archive, other: Archive, tmp_path: Path) -> None:

@@ -2,11 +2,13 @@
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from evaluation.checks import Rows
+from evaluation.collection import Collection
 from radsearch.errors import NothingToSearchError
 
 FOLDS = 5
@@ -65,6 +67,11 @@ def whole_patients(patients: Sequence[str], rows: Rows, most: int) -> Rows:
         if len(taken) + len(of_patient[names[place]]) <= most:
             taken += of_patient[names[place]]
     return np.array(sorted(taken), np.int64)
+
+
+def some_images(collection: Collection, rows: Sequence[int]) -> Collection:
+    """Some of a collection's images, with their vectors; rows rising."""
+    return replace(collection, images=[collection.images[row] for row in rows], vectors=collection.vectors[list(rows)])
 
 
 def _first(counted: tuple[str, int]) -> tuple[int, str]:
