@@ -23,7 +23,6 @@ _SHARE_OF_LOOKS = 0.05  # of that part in the likeness: so that images of one la
 _EMPHASIS = 0.75  # discriminants count by this power of how far they part the labels
 _BALANCE = 0.5  # a label counts by this power of its images: between all images alike and all labels alike
 _OF_A_PATIENT = 0.5  # likewise a patient within a label
-_LEAST_PATIENTS = 2  # of a label: one patient's images say nothing of another's
 _NEGLIGIBLE = 1e-6  # of the largest eigenvalue
 _LEAST_WIDTH = 1e-6
 
@@ -62,23 +61,21 @@ class Labelled:
 def labelled(classes: Sequence[frozenset[str]], patients: Sequence[str], rows: Sequence[int]) -> Labelled:
     """The pairs of image and label of some rows.
 
+    A label that only one patient has is learned, too: how another one's would look nobody knows, but what it is not.
+
     Args:
         classes: of every row, the labels that it has.
         patients: of every row.
         rows: those to learn from.
 
     Raises:
-        NothingToSearchError: fewer than two labels have images of two patients.
+        NothingToSearchError: there are fewer than two labels.
     """
-    people: dict[str, set[str]] = {}
-    for row in rows:
-        for name in classes[row]:
-            people.setdefault(name, set()).add(patients[row])
-    names = sorted(name for name, of_label in people.items() if len(of_label) >= _LEAST_PATIENTS)
+    names = sorted({name for row in rows for name in classes[row]})
     if len(names) < 2:  # noqa: PLR2004 -- to tell one from the other
-        raise NothingToSearchError("to learn, two labels or more have to have images of two patients each")
+        raise NothingToSearchError("to learn, images have to have two labels or more")
     numbers = {name: number for number, name in enumerate(names)}
-    pairs = [(row, numbers[name]) for row in rows for name in sorted(classes[row]) if name in numbers]
+    pairs = [(row, numbers[name]) for row in rows for name in sorted(classes[row])]
     of_patient = Counter((patients[row], number) for row, number in pairs)
     weights = np.array([of_patient[patients[row], number] ** -_OF_A_PATIENT for row, number in pairs])
     labels = np.array([number for _, number in pairs], np.int64)
