@@ -406,5 +406,5 @@ def test_all_that_shows_pictures_says_by_which_policy() -> None:
         for line in path.read_text(encoding="utf-8").splitlines()
         if "render(" in line or "render_with_steps(" in line
     ]
-    named = ("olicy", "originals.render(")  # of the settings, or of `Originals`, which gives theirs
+    named = ("olicy", "originals.render(", "self.render(")  # of the settings, or of `Originals`, which gives theirs
     assert [line for line in calls if not line.startswith("def ") and not any(name in line for name in named)] == []
