@@ -16,7 +16,7 @@ from radsearch.index import Index
 from radsearch.index.schema import facts_of
 from radsearch.models import find_model, models_of
 from radsearch.privacy import Pseudonymizer
-from radsearch.search.calibration import Calibrations, place_of
+from radsearch.search.calibration import Calibrations
 from radsearch.search.checking import require_values
 from radsearch.search.embedders import Embedders
 from radsearch.search.examples import Examples, canonical_id, id_of, is_id, rocchio
@@ -65,8 +65,7 @@ class Searcher:
         self._settings = settings
         self._pseudonymizer = pseudonymizer
         self._embedders = embedders or Embedders(settings)
-        place = place_of(index.location, settings.collection)
-        self.calibrations = Calibrations(settings.settings_folder, place, index.card.models)
+        self.calibrations = Calibrations(settings, index)
 
     def by_image(self, path: Path, wanted: Wanted, *, frame: int | None = None) -> list[Hit]:
         """The images nearest to a file's. One whose content is indexed is that image: no model is loaded for it.
@@ -120,17 +119,16 @@ class Searcher:
         """How near the nearest image of another patient is to one of these files, whatever the filter.
 
         Returns:
-            Of the file, and the wanted model, that is nearest to be known; None where none of the models was
-            calibrated, or a part of a picture is searched by.
+            Of the best known file, by the best model; None where no model was calibrated, or a part is searched by.
         """
-        made = [one for model in self._models(wanted) if (one := self.calibrations.of(model)) is not None]
+        if any(file.part is not None for file in files):
+            return None
         found = []
-        for calibration in made if all(file.part is None for file in files) else ():
-            space = calibration.space.model
-            for query in (self._query_of(file, [space]) for file in files):
+        for calibration in filter(None, map(self.calibrations.of, self._models(wanted))):
+            for query in (self._query_of(file, [calibration.space.model]) for file in files):
                 others = without_patients(without_images(SearchFilter(), query.ids), query.facts)
-                found.append(nearness_of(self._index, query.vectors[space], others, calibration))
-        return max((one for one in found if one), key=lambda one: one.score - one.least, default=None)
+                found.append(nearness_of(self._index, query.vectors, others, calibration))
+        return max(filter(None, found), key=lambda one: one.score - one.least, default=None)
 
     def by_series(self, series: str, wanted: Wanted) -> list[Hit]:
         """The series most like an indexed one, each as its best slice (`nearest_series`); without its own patient.

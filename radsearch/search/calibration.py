@@ -8,7 +8,7 @@ import hashlib
 import json
 import os
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from itertools import pairwise
 from pathlib import Path
@@ -17,7 +17,9 @@ from typing import Any, cast
 import numpy as np
 
 from radsearch.errors import SettingsError
+from radsearch.index import Index
 from radsearch.plain_files import open_plain
+from radsearch.settings import Settings
 from radsearch.study import Fingerprint, Hit, grouped_modality
 
 CALIBRATIONS = "calibration"
@@ -144,9 +146,10 @@ class Calibrations:
     remarks: why some that are there do not count, in sentences.
     """
 
-    def __init__(self, settings_folder: Path, place: str, models: Mapping[str, Fingerprint]) -> None:
-        """Args: place: of the index (`place_of`). models: what it holds vectors of."""
-        self._folder, self._place, self._models = settings_folder, place, models
+    def __init__(self, settings: Settings, index: Index) -> None:
+        """Nothing is read before `of`."""
+        self._folder, self._models = settings.settings_folder, index.card.models
+        self._place = place_of(index.location, settings.collection)
         self._read: dict[str, Calibration | None] = {}
         self.remarks: list[str] = []
 
@@ -170,6 +173,11 @@ class Calibrations:
                 )
                 return None
         return found
+
+    def spaces(self, models: Iterable[str]) -> list[str]:
+        """The frozen models in which strangers to these models are told, each once."""
+        made = [self.of(model) for model in models]
+        return list(dict.fromkeys(one.space.model for one in made if one is not None))
 
     def told(self, hits: Sequence[Hit], model: str) -> list[Hit]:
         """The hits of a search by one image and that model alone, with probabilities where there are any."""

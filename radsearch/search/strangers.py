@@ -1,5 +1,6 @@
 """Whether an index holds anything that is like a query at all, or would show the least bad of what is not."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from radsearch.index import Index
@@ -29,16 +30,19 @@ class Nearness:
         return f"{kind} is at a similarity of {self.score:.3f}, and {self.least:.3f} is the least"
 
 
-def nearness_of(index: Index, vector: Vectors, others: SearchFilter, calibration: Calibration) -> Nearness | None:
+def nearness_of(
+    index: Index, vectors: Mapping[str, Vectors], others: SearchFilter, calibration: Calibration
+) -> Nearness | None:
     """The nearness of one query; None where there is nobody else.
 
     Args:
         index: to be searched.
-        vector: (dimension,) of the query, by the model of `calibration.space`.
+        vectors: of the query, by model; that of `calibration.space` is among them.
         others: which images count: all that are not of the query's own patient.
         calibration: says what is near enough.
     """
-    for hit in index.nearest({calibration.space.model: vector}, others, 1):
+    space = calibration.space.model
+    for hit in index.nearest({space: vectors[space]}, others, 1):
         modality = hit.facts.labels.modality
         return Nearness(hit.score, calibration.least_of(modality), modality)
     return None
