@@ -149,7 +149,7 @@ def _weights(patients: Rows) -> Values:
 
 
 def _share(flags: Flags, patients: Rows) -> float:
-    return float(_weights(patients) @ flags)
+    return round(float(_weights(patients) @ flags), _DIGITS)
 
 
 def _strange_to_others(collection: Collection, rows: Rows, near: Nearest, patients: Rows) -> Flags:

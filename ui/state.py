@@ -35,8 +35,8 @@ class State:
 
     ids: indexed images to search by; liked, disliked: judgements of hits. text: words to search by where there is no
     image. part: (left, top, right, bottom) of the only image that is searched by, in thousandths of its picture.
-    shown: so many hits at most. anyway: also where nothing is similar enough. rerank, expand: as in `Ranking`. A model, a
-    filter: as in `Wanted` and `SearchFilter`.
+    shown: so many hits at most. anyway: also where nothing is similar enough. rerank, expand: as in `Ranking`. A model,
+    a filter: as in `Wanted` and `SearchFilter`.
     """
 
     ids: tuple[str, ...] = ()
