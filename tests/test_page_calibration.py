@@ -1,4 +1,4 @@
-"""The page's search where scores were calibrated: how probable a hit is, and nothing where nothing is similar enough."""
+"""The page's search where scores were calibrated: how probable a hit is, and nothing where nothing is alike."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -104,8 +104,9 @@ def test_nothing_is_shown_where_nothing_is_similar_enough_until_that_is_asked_fo
     calibrate(settings, 0.5, space=space)
     upload(page, content)
     assert hits(page) == []
-    assert page.info[0].value.startswith("Nothing similar enough in this archive: the nearest image, CT,")
-    assert "0.500 is the least" in page.info[0].value
+    said = page.info[0].value.replace("\\", "")
+    assert said.startswith("Nothing similar enough in this archive: the nearest image, CT,")
+    assert "0.500 is the least" in said
     page.button(key="anyway").click().run()
     assert not page.exception
     assert len(hits(page)) == 3
@@ -113,6 +114,14 @@ def test_nothing_is_shown_where_nothing_is_similar_enough_until_that_is_asked_fo
     assert not page.info
     ask(page, "drop", cards(page, among="drop")[0]["id"])
     assert "anyway" not in page.query_params
+
+
+@slow
+def test_a_calibration_of_another_model_is_left_out_and_said(page: AppTest, settings: Settings, content: bytes) -> None:
+    calibrate(settings, 0.5, space=replace(BASE, weights="sha256:1"))
+    upload(page, content)
+    assert [card["probable"] for card in cards(page, among="like")] == [""] * 3
+    assert any("is left out" in one.value for one in page.caption)
 
 
 @slow
@@ -128,7 +137,7 @@ def test_an_indexed_image_is_searched_by_without_that_question(
 
 @slow
 def test_what_was_not_shown_is_no_hit_in_the_audit(
-    page: AppTest, settings: Settings, content: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    page: AppTest, settings: Settings, content: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     calibrate(settings, 0.5)
     noted: list[dict[str, object]] = []

@@ -94,11 +94,13 @@ def read_upload(content: bytes | memoryview, settings: Settings) -> Upload:
 class Answer:
     """What a search found.
 
-    strange: how near the nearest image is, where that is not near enough; there are no hits then.
+    strange: how near the nearest image is, where that is not near enough; there are no hits then. remarks: why a
+    calibration does not count.
     """
 
     hits: Sequence[Hit]
     strange: Nearness | None = None
+    remarks: Sequence[str] = ()
 
 
 def asks_for_something(state: State, uploads: Sequence[Upload]) -> bool:
@@ -140,7 +142,7 @@ def find(state: State, uploads: Sequence[Upload], card: IndexCard, around: Surro
     strange = nearness if nearness is not None and nearness.strange else None
     hits = hits if strange is None else []
     _note(state, len(uploads), wanted, hits, around.audit)
-    return Answer(hits, strange)
+    return Answer(hits, strange, searcher.calibrations.remarks)
 
 
 def _needed(models: Sequence[str], around: Surroundings, *, tested: bool) -> list[str]:

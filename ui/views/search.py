@@ -76,6 +76,8 @@ def _find(state: State, counts: Overview, shared: Surroundings) -> Answer:
 
 
 def _show_answer(state: State, answer: Answer) -> None:
+    for remark in answer.remarks:
+        st.caption(as_markdown(remark))
     if answer.strange is None:
         _show_hits(state, answer.hits)
         return
