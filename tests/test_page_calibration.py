@@ -110,7 +110,7 @@ def test_nothing_is_shown_where_nothing_is_similar_enough_until_that_is_asked_fo
     page.button(key="anyway").click().run()
     assert not page.exception
     assert len(hits(page)) == 3
-    assert page.query_params["anyway"] == ["1"]
+    assert page.query_params["anyway"] in ("1", ["1"])
     assert not page.info
     ask(page, "drop", cards(page, among="drop")[0]["id"])
     assert "anyway" not in page.query_params
