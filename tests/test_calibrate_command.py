@@ -299,7 +299,7 @@ def test_a_learned_model_is_calibrated_by_patients_that_it_does_not_know(
     answer = run("calibrate", "--model", name)
     assert answer.code == 0
     assert f"{name}: 40 queries of 10 patients" in answer.out
-    assert "strangers are told by the vectors of tiny" in answer.out
+    assert "(strangers are told by the vectors of tiny)" in answer.out
     refused = run("search", stranger, "--model", name)
     assert refused.out == ""
     assert "nothing similar enough" in refused.said

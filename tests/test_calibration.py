@@ -27,7 +27,7 @@ from evaluation.collection import Collection, Image
 from evaluation.noise import noise_pictures
 from evaluation.protocols import leave_patient_out
 from evaluation.settings import SearchSettings
-from evaluation.strangers import Nearest, Novelty, novelty_of, thresholds
+from evaluation.strangers import Nearest, Novelty, nearest_to, novelty_of, thresholds
 from radsearch.errors import SettingsError
 from radsearch.search.calibration import Calibration, Curve, file_of, keep, place_of, read
 from radsearch.study import Fingerprint
@@ -174,6 +174,28 @@ def test_images_of_another_modality_are_no_measure_of_the_one_that_they_are_near
     scores, patients = [0.1, 0.1, 0.1, *([0.9] * 100)], np.arange(103)
     stray = replace(near(scores), alike=np.arange(103) > 2)
     assert thresholds(stray, patients) == {"": 0.1, "CT": 0.9}
+
+
+def lone_images(vectors: "np.ndarray", patients: list[int]) -> Collection:
+    images = [Image(f"{place:03}", f"patient:{one}", (), {"modality": "CT"}) for place, one in enumerate(patients)]
+    return Collection(images, vectors.astype(np.float32), "here", {"model": "tiny"})
+
+
+def test_nearest_image_is_never_the_own_patients() -> None:
+    collection = lone_images(np.array([[1.0, 0.0], [1.0, 0.0], [0.6, 0.8]]), [0, 0, 1])
+    rows = np.arange(3)
+    found = nearest_to(collection, rows, rows, SearchSettings("cpu"))
+    assert found.scores == pytest.approx([0.6, 0.6, 0.6])
+    assert found.alike.all()
+
+
+def test_false_alarms_are_by_thresholds_that_know_nothing_of_the_patient() -> None:
+    """One of 50 is far off all others: the lowest of all by his own threshold, so never below it; but below theirs."""
+    vectors = np.repeat([[1.0, 0.0]], 50, axis=0)
+    vectors[7] = 0.1, np.sqrt(0.99)
+    found = novelty_of(lone_images(vectors, list(range(50))), np.arange(50), SearchSettings("cpu"))
+    assert found.least == {"": pytest.approx(0.1)}
+    assert found.false_alarms == {"": 0.02, "CT": 0.02}
 
 
 def test_noise_and_a_modality_that_is_left_out_are_refused_and_own_images_are_not() -> None:

@@ -16,6 +16,7 @@ from radsearch.reading import choice_of, identify
 from radsearch.search.calibration import Calibration, Curve, keep
 from radsearch.settings import Settings
 from radsearch.study import Facts, Fingerprint, Hit
+from ui import searching
 from ui.cards import Shown, card_of
 from ui.state import State, query_of, state_of
 
@@ -114,6 +115,17 @@ def test_nothing_is_shown_where_nothing_is_similar_enough_until_that_is_asked_fo
     assert not page.info
     ask(page, "drop", cards(page, among="drop")[0]["id"])
     assert "anyway" not in page.query_params
+
+
+@slow
+def test_the_model_that_strangers_are_told_by_is_ready_before_the_index_is_held(
+    page: AppTest, settings: Settings, content: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ready: list[str] = []
+    monkeypatch.setattr(searching, "_make_ready", lambda name, *_: ready.append(name))
+    calibrate(settings, 0.5, space=BASE)
+    upload(page, content)
+    assert ready == [MODEL.model, BASE.model]
 
 
 @slow
