@@ -117,8 +117,12 @@ def fit_calibration(scores: Values, hits: Flags, modalities: NDArray[np.str_], p
 
 def probabilities_of(curves: Mapping[str, Curve], scores: Values, modalities: NDArray[np.str_]) -> Values:
     """(n,) what the curves make of scores; of a modality without one that of all does."""
-    pairs = zip(scores.tolist(), modalities.tolist(), strict=True)
-    return np.array([curves.get(name, curves[OVERALL]).at(score) for score, name in pairs], np.float64)
+    found = np.empty(len(scores))
+    for name in {*modalities.tolist()}:
+        own = modalities == name
+        knots = np.array(curves.get(name, curves[OVERALL]).knots)
+        found[own] = np.interp(scores[own], knots[:, 0], knots[:, 1])
+    return found
 
 
 def expected_calibration_error(probabilities: Values, hits: Flags, bins: int = 10) -> float:

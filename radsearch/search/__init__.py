@@ -116,10 +116,9 @@ class Searcher:
         return self.calibrations.told(hits, models[0])
 
     def nearness(self, files: Sequence[QueryFile], wanted: Wanted) -> Nearness | None:
-        """How near the nearest image of another patient is to one of these files, whatever the filter.
+        """How near the nearest image of another patient is to the best known of these files, whatever the filter.
 
-        Returns:
-            Of the best known file, by the best model; None where no model was calibrated, or a part is searched by.
+        None where no model was calibrated, or a part of a picture is searched by.
         """
         if any(file.part is not None for file in files):
             return None
