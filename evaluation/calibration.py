@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from evaluation.adapting.folds import folds_of
 from evaluation.adapting.scoring import DEPTH, Answers
 from evaluation.asking import first_neighbours, hits_of
-from evaluation.checks import Flags, Rows, Values
+from evaluation.checks import Flags, Gains, Rows, Values
 from evaluation.collection import Collection, codes_of
 from evaluation.protocols import Trial
 from evaluation.settings import SearchSettings
@@ -77,7 +77,7 @@ def isotonic(values: Values, weights: Values) -> Values:
     return np.repeat([mean for mean, _, _ in blocks], [length for _, _, length in blocks])
 
 
-def curve_of(scores: Values, hits: Flags) -> Curve:
+def curve_of(scores: Gains, hits: Flags) -> Curve:
     """At most 50 knots, each of so many neighbouring pairs: their mean score, and their isotonic share of hits.
 
     Equal scores are in one knot. No knot is surer than 0.99, of a hit or of none.
@@ -98,7 +98,7 @@ def curve_of(scores: Values, hits: Flags) -> Curve:
     return Curve(tuple((float(means[place]), round(float(shares[place]), _DIGITS)) for place in first))
 
 
-def fit_calibration(scores: Values, hits: Flags, modalities: NDArray[np.str_], patients: Rows) -> dict[str, Curve]:
+def fit_calibration(scores: Gains, hits: Flags, modalities: NDArray[np.str_], patients: Rows) -> dict[str, Curve]:
     """The curve of all pairs as `""`, and one of each modality with 200 pairs of 20 patients or more.
 
     Args:
@@ -115,7 +115,7 @@ def fit_calibration(scores: Values, hits: Flags, modalities: NDArray[np.str_], p
     return curves
 
 
-def probabilities_of(curves: Mapping[str, Curve], scores: Values, modalities: NDArray[np.str_]) -> Values:
+def probabilities_of(curves: Mapping[str, Curve], scores: Gains, modalities: NDArray[np.str_]) -> Values:
     """(n,) what the curves make of scores; of a modality without one that of all does."""
     found = np.empty(len(scores))
     for name in {*modalities.tolist()}:
@@ -125,7 +125,7 @@ def probabilities_of(curves: Mapping[str, Curve], scores: Values, modalities: ND
     return found
 
 
-def expected_calibration_error(probabilities: Values, hits: Flags, bins: int = 10) -> float:
+def expected_calibration_error(probabilities: Gains, hits: Flags, bins: int = 10) -> float:
     """The mean over the bins, weighted by their pairs, of |share of hits - mean probability|; bins of equal width.
 
     Args:
