@@ -23,6 +23,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
+    from evaluation import calibrating
     from evaluation.adapting import command as adapting
     from evaluation.datasets import command as datasets
 
@@ -45,6 +46,7 @@ def _parser() -> argparse.ArgumentParser:
     accept.add_argument("folder", type=Path, metavar="RUN", help="folder of a run, beside those that are held to it")
     accept.set_defaults(run=_accept)
     adapting.add_to(commands.add_parser("adapt", help="learn a model from an archive's labels, on stored vectors"))
+    calibrating.add_to(commands.add_parser("calibrate", help="what a score is worth, and what is refused as strange"))
     datasets.add_to(commands.add_parser("dataset", help="make a manifest of a public data set's own files"))
     return parser
 

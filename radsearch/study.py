@@ -232,6 +232,8 @@ class Hit:
     A re-ranking changes the rank only; of a search for series the score is the series' (docs/searching.md).
 
     thumbnail: its name in the index's folder of thumbnails. No fact of the image's: what is said of a file has none.
+    probability: that it shares a label path with the query, where one image and one model is searched by, and the model
+    was calibrated (`radsearch.search.calibration`); else None.
     """
 
     id: str
@@ -240,6 +242,7 @@ class Hit:
     facts: Facts
     frame: int | None = None
     thumbnail: str | None = None
+    probability: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -36,6 +36,7 @@ KEYS = [
     "dataset",
     "split",
     "frame",
+    "probability",
 ]
 ROWS = [
     "filepath,patient,modality,region,labels",

@@ -65,7 +65,7 @@ def _take(files: list[st.runtime.uploaded_file_manager.UploadedFile], around: Su
         except RadSearchError as error:
             faults.append(str(error))
     if len(held) > len(session.uploads()):
-        session.change(replace(session.current(), text="", part=None, shown=State().shown))
+        session.change(replace(session.current(), text="", part=None, shown=State().shown, anyway=False))
     session.set_uploads(held)
     st.session_state["faults"] = list(dict.fromkeys(faults))
 

@@ -19,7 +19,8 @@ class Shown:
 
     thumbnail: its name. picture: PNG, WebP or JPEG that is shown instead. head, score: a hit's rank and likeness.
     kind: of the frame: `query`, `liked`, `disliked` or none. note: where it may have one. rest: of the last line,
-    where that does not say where the picture is from.
+    where that does not say where the picture is from. probable: how probable it is that a hit shares the query's
+    finding, in words.
     """
 
     id: str
@@ -31,12 +32,14 @@ class Shown:
     kind: str = ""
     note: str | None = None
     rest: str | None = None
+    probable: str = ""
 
     @staticmethod
     def of_hit(hit: Hit) -> "Shown":
-        """With its rank and score, which of one model is the cosine."""
+        """With its rank and score, which of one model is the cosine; and what that is worth, where it is known."""
         frame = f" \u00b7 frame {hit.frame}" if hit.frame and hit.frame > 1 else ""
-        return Shown(hit.id, hit.facts, hit.thumbnail, f"{hit.rank}{frame}", f"{hit.score:.3f}")
+        probable = "" if hit.probability is None else f"shares the finding: {round(100 * hit.probability)} %"
+        return Shown(hit.id, hit.facts, hit.thumbnail, f"{hit.rank}{frame}", f"{hit.score:.3f}", probable=probable)
 
     @staticmethod
     def of_point(point: Stored) -> "Shown":
@@ -57,6 +60,7 @@ def card_of(image: Shown) -> dict[str, Any]:
         "region": labels.region or "no region",
         "top": " \u00b7 ".join(word for word in (image.head, labels.modality or "modality unknown") if word),
         "score": image.score,
+        "probable": image.probable,
         "finding": ", ".join(labels.pathology) or "no finding stated",
         "rest": rest_of(facts) if image.rest is None else image.rest,
         "note": image.note,

@@ -41,7 +41,7 @@ export default function ({ parentElement, data, setTriggerValue }) {
     const finding = element("div", "rs-finding", card.finding);
     const rest = element("div", "rs-rest", card.rest || "\u00a0");
     [finding.title, rest.title] = [card.finding, card.rest];
-    words.append(top, finding, rest);
+    words.append(top, finding, ...(card.probable ? [element("div", "rs-rest", card.probable)] : []), rest);
     figure.append(picture, words);
     cell.append(figure);
     if (data.actions.length) cell.append(buttons(card, cell));

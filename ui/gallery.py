@@ -135,7 +135,7 @@ def _drop_example(place: str, _: str) -> None:
     field, _, one = place.partition("/")
     if field == "file":
         session.set_uploads([upload for upload in session.uploads() if upload.token != one])
-        session.change(session.current().having(part=None))
+        session.change(session.current().having(part=None, anyway=False))
     elif field in EXAMPLE_FIELDS:
         session.change(session.current().without_example(field, one))
 

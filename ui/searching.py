@@ -13,7 +13,8 @@ from radsearch.errors import EmbeddingError, RadSearchError, UnreadableImageErro
 from radsearch.index import Index, IndexCard, Stored, granted
 from radsearch.models import models_of
 from radsearch.privacy import load_pseudonymizer
-from radsearch.search import Embedders, Part, QueryFile, Ranking, Searcher, Wanted, is_id, told_of
+from radsearch.search import Embedders, Nearness, Part, QueryFile, Ranking, Searcher, Wanted, is_id, told_of
+from radsearch.search.calibration import Calibrations
 from radsearch.settings import Settings
 from radsearch.study import Facts, Hit
 from ui.filters import where_of
@@ -89,13 +90,26 @@ def read_upload(content: bytes | memoryview, settings: Settings) -> Upload:
     return Upload(file, webp_of(shown.rendered.picture), shown.facts)
 
 
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a search found.
+
+    strange: how near the nearest image is, where that is not near enough; there are no hits then. remarks: why a
+    calibration does not count.
+    """
+
+    hits: Sequence[Hit]
+    strange: Nearness | None = None
+    remarks: Sequence[str] = ()
+
+
 def asks_for_something(state: State, uploads: Sequence[Upload]) -> bool:
     """Whether there is anything to search by."""
     return bool(uploads or state.ids or state.liked or state.text.strip())
 
 
-def find(state: State, uploads: Sequence[Upload], card: IndexCard, around: Surroundings) -> list[Hit]:
-    """The hits.
+def find(state: State, uploads: Sequence[Upload], card: IndexCard, around: Surroundings) -> Answer:
+    """The hits; none where files are searched by, nothing is similar enough to them, and the state does not insist.
 
     Args:
         state: what to search by and where.
@@ -109,7 +123,8 @@ def find(state: State, uploads: Sequence[Upload], card: IndexCard, around: Surro
     by_text = not (uploads or state.ids or state.liked)
     models = state.models or usual_models(card, around.settings)
     files, ids = _files_of(state, uploads, around)
-    for name in models if files or by_text else ():
+    tested = bool(files) and not (ids or state.liked or state.anyway)
+    for name in _needed(models, around, tested=tested) if files or by_text else ():
         if name in card.models:
             _make_ready(name, files, card, around)
     ranking = Ranking(fusion=state.fusion, group=state.group, rerank=state.rerank, expand=state.expand)
@@ -123,8 +138,19 @@ def find(state: State, uploads: Sequence[Upload], card: IndexCard, around: Surro
             hits = searcher.by_finding(state.text, replace(wanted, where=where))
         else:
             hits = searcher.by_files(files, wanted, liked=(*ids, *state.liked), disliked=state.disliked)
+        nearness = searcher.nearness(files, wanted) if tested else None
+    strange = nearness if nearness is not None and nearness.strange else None
+    hits = hits if strange is None else []
     _note(state, len(uploads), wanted, hits, around.audit)
-    return hits
+    return Answer(hits, strange, searcher.calibrations.remarks)
+
+
+def _needed(models: Sequence[str], around: Surroundings, *, tested: bool) -> list[str]:
+    """Models that a search by files embeds by: with those in which strangers are told."""
+    if not tested:
+        return list(models)
+    with around.index() as index:
+        return list(dict.fromkeys([*models, *Calibrations(around.settings, index).spaces(models)]))
 
 
 def _note(state: State, files: int, wanted: Wanted, hits: Sequence[Hit], audit: Audit) -> None:

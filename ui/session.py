@@ -6,8 +6,7 @@ from typing import Any
 import streamlit as st
 
 from radsearch.audit import Audit
-from radsearch.study import Hit
-from ui.searching import Upload
+from ui.searching import Answer, Upload
 from ui.state import State, query_of, state_of
 
 
@@ -100,12 +99,12 @@ def set_uploads(files: Sequence[Upload]) -> None:
     st.session_state["uploads"] = list(files)
 
 
-def remembered(key: object) -> list[Hit] | None:
-    """The hits of the last search, where it was this one."""
+def remembered(key: object) -> Answer | None:
+    """The answer of the last search, where it was this one."""
     last = st.session_state.get("last-search")
     return last[1] if last and last[0] == key else None
 
 
-def remember(key: object, hits: list[Hit]) -> None:
-    """Keep hits for the next click that asks for no others."""
-    st.session_state["last-search"] = (key, hits)
+def remember(key: object, answer: Answer) -> None:
+    """Keep an answer for the next click that asks for no other."""
+    st.session_state["last-search"] = (key, answer)

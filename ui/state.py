@@ -35,7 +35,8 @@ class State:
 
     ids: indexed images to search by; liked, disliked: judgements of hits. text: words to search by where there is no
     image. part: (left, top, right, bottom) of the only image that is searched by, in thousandths of its picture.
-    shown: so many hits at most. rerank, expand: as in `Ranking`. A model, a filter: as in `Wanted` and `SearchFilter`.
+    shown: so many hits at most. anyway: also where nothing is similar enough. rerank, expand: as in `Ranking`. A model,
+    a filter: as in `Wanted` and `SearchFilter`.
     """
 
     ids: tuple[str, ...] = ()
@@ -60,6 +61,7 @@ class State:
     shown: int = LOT
     rerank: Rerank | None = None
     expand: int = 0
+    anyway: bool = False
 
     def having(self, **fields: Any) -> "State":
         """The same with other values of some fields."""
@@ -83,11 +85,11 @@ class State:
 
     def without_example(self, field: str, point: str) -> "State":
         """Not searched by that image (any more). Args: field: `ids`, `liked` or `disliked`."""
-        return self.having(**{field: without(getattr(self, field), point)}, part=None)
+        return self.having(**{field: without(getattr(self, field), point)}, part=None, anyway=False)
 
     def unasked(self) -> "State":
         """The filter alone, with nothing to search by."""
-        return replace(self, ids=(), liked=(), disliked=(), text="", part=None, shown=LOT)
+        return replace(self, ids=(), liked=(), disliked=(), text="", part=None, shown=LOT, anyway=False)
 
     def unfiltered(self) -> "State":
         """The same search everywhere."""
@@ -123,6 +125,8 @@ def query_of(state: State) -> dict[str, list[str]]:
         query["rerank"] = [state.rerank]
     if state.expand:
         query["expand"] = [str(state.expand)]
+    if state.anyway:
+        query["anyway"] = ["1"]
     if state.shown != LOT:
         query["shown"] = [str(state.shown)]
     return {name: values for name, values in query.items() if values}
@@ -145,6 +149,7 @@ def state_of(query: Mapping[str, Sequence[str]]) -> State:
         fusion="score" if fusion == "score" else "rank",
         part=_part_of(_first(query, "part")),
         same_patient=_first(query, "same-patient") == "1",
+        anyway=_first(query, "anyway") == "1",
         group=cast("Group", group) if group in ("patient", "study", "series") else None,
         shown=min(max(int(shown), LOT), MOST_SHOWN) if shown.isdecimal() and len(shown) < _LONGEST_NUMBER else LOT,
         rerank=next((one for one in RERANKINGS if one == _first(query, "rerank")), None),

@@ -21,7 +21,8 @@ class Answers:
     """What queries found.
 
     queries: (m,) rows. classes: of each. scores, hits: (m, 10) cosine of each neighbour and whether it shares a label;
-    of an absent one -1 and False. reachable: (m,) how many could be hits.
+    of an absent one -1 and False. reachable: (m,) how many could be hits. found: (m, 10) rows of the neighbours, -1 of
+    an absent one.
     """
 
     queries: Rows
@@ -29,6 +30,7 @@ class Answers:
     scores: Values
     hits: Flags
     reachable: Rows
+    found: Rows
 
     @property
     def values(self) -> dict[str, Values]:
@@ -51,6 +53,7 @@ class Answers:
             np.concatenate([one.scores for one in several]),
             np.concatenate([one.hits for one in several]),
             np.concatenate([one.reachable for one in several]),
+            np.concatenate([one.found for one in several]),
         )
 
 
@@ -77,4 +80,4 @@ def answers_of(  # noqa: PLR0913 -- who asks, among whom, under which vectors
         [np.where(near < 0, -1.0, np.einsum("ij,ikj->ik", vectors[rows], vectors[near])) for rows, near in found]
     )
     classes = [asked.labels["label"][row] for row in asked.queries.tolist()]
-    return Answers(asked.queries, classes, scores, hits, reachable)
+    return Answers(asked.queries, classes, scores, hits, reachable, np.concatenate([near for _, near in found]))

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,7 +12,7 @@ from radsearch.errors import RadSearchError
 from radsearch.study import Hit, SearchFilter, Span
 
 if TYPE_CHECKING:
-    from radsearch.search import Searcher, Wanted
+    from radsearch.search import Nearness, Searcher, Wanted
     from radsearch.settings import Settings
 
 _MOST_HITS = 10_000
@@ -51,6 +52,9 @@ def add_to(parser: argparse.ArgumentParser) -> None:
     for name in ("age", "year"):
         parser.add_argument(f"--{name}", type=_span, metavar="FROM-TO", help="both included; either may be left out")
     parser.add_argument("--allow-same-patient", action="store_true", help="also images of the query's own patient")
+    parser.add_argument(
+        "--anyway", action="store_true", help="hits also where nothing is similar enough to IMAGE (docs/searching.md)"
+    )
     _add_ranking(parser)
     parser.add_argument("-k", type=int, default=10, metavar="N", help="number of hits (default: 10)")
     parser.add_argument("--index", metavar="DIR|URL", help="folder or Qdrant server (default: RADSEARCH_INDEX)")
@@ -134,6 +138,7 @@ def _search(options: argparse.Namespace) -> int:
     )
     wanted = Wanted(options.k, where, tuple(options.model), options.allow_same_patient, ranking)
     _check_query(options)
+    strange = None
     with open_index(settings) as index:
         pseudonymizer = None
         if options.image:
@@ -141,7 +146,7 @@ def _search(options: argparse.Namespace) -> int:
             index.admit((), pseudonymizer.check)
         searcher = Searcher(index, settings, pseudonymizer)
         if options.image:
-            hits = _by_file(searcher, options, wanted)
+            hits, strange = _by_file(searcher, options, wanted)
         elif options.series is not None:
             hits = searcher.by_series(options.series, wanted)
         elif options.text is not None:
@@ -152,8 +157,17 @@ def _search(options: argparse.Namespace) -> int:
             liked = [*([options.id] if options.id else []), *options.like]
             hits = searcher.like(liked, options.unlike, wanted)
     _note(settings, options, wanted, hits)
+    for remark in searcher.calibrations.remarks:
+        _say(remark)
+    if strange is not None:
+        _say(f"nothing similar enough in this archive ({strange}); --anyway shows the nearest all the same")
+        return 0
     _print_hits(hits, as_json=options.json)
     return 0
+
+
+def _say(words: str) -> None:
+    print(words, file=sys.stderr)  # noqa: T201
 
 
 def _note(settings: "Settings", options: argparse.Namespace, wanted: "Wanted", hits: Sequence[Hit]) -> None:
@@ -191,17 +205,23 @@ def _check_query(options: argparse.Namespace) -> None:
         raise RadSearchError(f"-k is from 1 to {_MOST_HITS}; later hits are on later pages (--page)")
 
 
-def _by_file(searcher: "Searcher", options: argparse.Namespace, wanted: "Wanted") -> list[Hit]:
+def _by_file(
+    searcher: "Searcher", options: argparse.Namespace, wanted: "Wanted"
+) -> "tuple[list[Hit], Nearness | None]":
+    """The hits; or none, and how near the nearest image is, where that is not near enough."""
     from radsearch.errors import UnreadableImageError
 
     try:
         if options.as_series:
-            return searcher.by_slices(options.image, wanted)
-        return searcher.by_images(options.image, wanted, frame=options.frame)
+            return searcher.by_slices(options.image, wanted), None
+        files = searcher.query_files(options.image, options.frame)
+        hits = searcher.by_files(files, wanted)
+        nearness = None if options.anyway else searcher.nearness(files, wanted)
     except UnreadableImageError as error:
         raise RadSearchError(f"the query cannot be read: {error.reason}") from error
     except OSError as error:
         raise RadSearchError(f"the query cannot be opened: {error.strerror}") from error
+    return ([], nearness) if nearness is not None and nearness.strange else (hits, None)
 
 
 def _print_hits(hits: Sequence[Hit], *, as_json: bool) -> None:
@@ -209,12 +229,16 @@ def _print_hits(hits: Sequence[Hit], *, as_json: bool) -> None:
         for hit in hits:
             print(json.dumps(hit_as_json(hit)))  # noqa: T201 -- data goes to stdout
         return
-    rows: list[tuple[str, ...]] = [("rank", "score", "modality", "region", "pathology", "dataset", "frame", "id")]
+    calibrated = any(hit.probability is not None for hit in hits)
+    names = ("modality", "region", "pathology", "dataset", "frame", "id")
+    rows: list[tuple[str, ...]] = [("rank", "score", *(("probability",) if calibrated else ()), *names)]
     for hit in hits:
         labels = hit.facts.labels
         findings = ", ".join(labels.pathology)
         cells = (labels.modality, labels.region, findings, hit.facts.dataset, str(hit.frame or ""), hit.id)
-        rows.append((str(hit.rank), f"{hit.score:.4f}", *(cell or "-" for cell in cells)))
+        probable = "-" if hit.probability is None else f"{hit.probability:.2f}"
+        figures = (str(hit.rank), f"{hit.score:.4f}", *((probable,) if calibrated else ()))
+        rows.append((*figures, *(cell or "-" for cell in cells)))
     print(table(rows))  # noqa: T201
 
 
@@ -234,4 +258,5 @@ def hit_as_json(hit: Hit) -> dict[str, object]:
         "dataset": facts.dataset,
         "split": facts.split,
         "frame": hit.frame,
+        "probability": None if hit.probability is None else round(hit.probability, 3),
     }

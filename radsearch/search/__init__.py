@@ -11,23 +11,27 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from radsearch.errors import EmbeddingError, NothingToSearchError, UnknownNameError
+from radsearch.errors import EmbeddingError, NothingToSearchError
 from radsearch.index import Index
 from radsearch.index.schema import facts_of
 from radsearch.models import find_model, models_of
 from radsearch.privacy import Pseudonymizer
+from radsearch.search.calibration import Calibrations
+from radsearch.search.checking import require_values
 from radsearch.search.embedders import Embedders
 from radsearch.search.examples import Examples, canonical_id, id_of, is_id, rocchio
 from radsearch.search.files import Part, QueryFile
 from radsearch.search.ranking import Ranking, ranked
 from radsearch.search.series import evenly, nearest_series, slices_of
-from radsearch.search.told import CHECKED_FIELDS, told_of
+from radsearch.search.strangers import Nearness, nearness_of
+from radsearch.search.told import told_of
 from radsearch.search.wanted import Wanted, stated, without_images, without_patients, without_series
 from radsearch.settings import Settings
-from radsearch.study import XR_CODES, Facts, Fingerprint, Hit, SearchFilter, Vectors
+from radsearch.study import Facts, Fingerprint, Hit, SearchFilter, Vectors
 
 __all__ = [
-    "Embedders", "Part", "QueryFile", "Ranking", "Searcher", "Wanted", "canonical_id", "is_id", "rocchio", "told_of",
+    "Embedders", "Nearness", "Part", "QueryFile", "Ranking", "Searcher", "Wanted", "canonical_id", "is_id", "rocchio",
+    "told_of",
 ]  # fmt: skip
 
 if TYPE_CHECKING:
@@ -44,7 +48,10 @@ class _Query:
 
 
 class Searcher:
-    """Searches one index. Models are loaded when a query first needs them and kept."""
+    """Searches one index. Models are loaded when a query first needs them and kept.
+
+    calibrations: of the index's models, whose `remarks` say why some do not count.
+    """
 
     def __init__(
         self,
@@ -58,6 +65,7 @@ class Searcher:
         self._settings = settings
         self._pseudonymizer = pseudonymizer
         self._embedders = embedders or Embedders(settings)
+        self.calibrations = Calibrations(settings, index)
 
     def by_image(self, path: Path, wanted: Wanted, *, frame: int | None = None) -> list[Hit]:
         """The images nearest to a file's. One whose content is indexed is that image: no model is loaded for it.
@@ -76,9 +84,10 @@ class Searcher:
 
     def by_images(self, paths: Sequence[Path], wanted: Wanted, *, frame: int | None = None) -> list[Hit]:
         """As `by_image`, for several files that show the same: the images nearest to the mean of their vectors."""
-        return self.by_files(self._query_files(paths, frame), wanted)
+        return self.by_files(self.query_files(paths, frame), wanted)
 
-    def _query_files(self, paths: Sequence[Path], frame: int | None = None) -> list[QueryFile]:
+    def query_files(self, paths: Sequence[Path], frame: int | None = None) -> list[QueryFile]:
+        """Files to search by, which are not read yet."""
         if self._pseudonymizer is None:
             raise NothingToSearchError("a search by file needs the secret of the index")
         return [QueryFile(path, self._settings, self._pseudonymizer, frame=frame) for path in paths]
@@ -100,7 +109,25 @@ class Searcher:
         }
         facts = [fact for query in queries for fact in query.facts]
         ids = [point for query in queries for point in query.ids]
-        return self._nearest(vectors, wanted, [*facts, *examples.facts], [*ids, *examples.ids])
+        hits = self._nearest(vectors, wanted, [*facts, *examples.facts], [*ids, *examples.ids])
+        whole = all(file.part is None for file in files)
+        if len(models) > 1 or wanted.ranking.expand or not whole or len(files) + len(liked) + len(disliked) > 1:
+            return hits
+        return self.calibrations.told(hits, models[0])
+
+    def nearness(self, files: Sequence[QueryFile], wanted: Wanted) -> Nearness | None:
+        """How near the nearest image of another patient is to the best known of these files, whatever the filter.
+
+        None where no model was calibrated, or a part of a picture is searched by.
+        """
+        if any(file.part is not None for file in files):
+            return None
+        found = []
+        for calibration in filter(None, map(self.calibrations.of, self._models(wanted))):
+            for query in (self._query_of(file, [calibration.space.model]) for file in files):
+                others = without_patients(without_images(SearchFilter(), query.ids), query.facts)
+                found.append(nearness_of(self._index, query.vectors, others, calibration))
+        return max(filter(None, found), key=lambda one: one.score - one.least, default=None)
 
     def by_series(self, series: str, wanted: Wanted) -> list[Hit]:
         """The series most like an indexed one, each as its best slice (`nearest_series`); without its own patient.
@@ -125,7 +152,7 @@ class Searcher:
         At most 32 of them, evenly spaced, are searched by. Raises as `by_image`, and NothingToSearchError where they
         are of several series.
         """
-        files = self._query_files(paths)
+        files = self.query_files(paths)
         slices = files[0].slices() if len(files) == 1 else files
         models = self._models(wanted)
         self.check_filter(wanted.where)
@@ -210,24 +237,8 @@ class Searcher:
             raise EmbeddingError(f"{name} cannot read text; {here}")
 
     def check_filter(self, where: SearchFilter) -> None:
-        """Refuse values that no indexed image has, with the list of those that there are.
-
-        Raises:
-            UnknownNameError: the message names the values and the nearest one.
-        """
-        for name in CHECKED_FIELDS:
-            of_pathology = (*where.pathology_none, *where.pathology_all) if name == "pathology" else ()
-            asked = {
-                *getattr(where, name, ()),
-                *of_pathology,
-                *where.any_of.get(name, ()),
-                *where.none_of.get(name, ()),
-            }
-            for value in sorted(asked):
-                if not self._index.about(SearchFilter(any_of={name: (value,)})):
-                    present = [str(one) for one in self._index.facets(name, SearchFilter())]
-                    present += ["XR"] if name == "modality" and {*XR_CODES}.intersection(present) else []
-                    raise UnknownNameError(name, value, present, where=f"the index {self._index.location} holds")
+        """As `require_values`."""
+        require_values(self._index, where)
 
     def _models(self, wanted: Wanted) -> tuple[str, ...]:
         names = tuple(dict.fromkeys(wanted.models)) or self._default_models()

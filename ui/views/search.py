@@ -1,5 +1,7 @@
 """Search: what to search by, the filter, and the images that look like it."""
 
+from collections.abc import Sequence
+
 import streamlit as st
 
 from radsearch.index import IndexCard, Stored
@@ -8,12 +10,13 @@ from radsearch.study import Hit, SearchFilter
 from ui import session
 from ui.asking import ask_for_files, ask_for_words, options, say_faults
 from ui.cards import Shown
+from ui.escaping import as_markdown
 from ui.filters import Overview
 from ui.gallery import BROWSE_ACTIONS, IMAGE_SEARCH_ACTIONS, SEARCH_ACTIONS, show_grid
 from ui.keeping import choose_collection
 from ui.matching import draw_match
 from ui.queried import show_query
-from ui.searching import Surroundings, asks_for_something, find
+from ui.searching import Answer, Surroundings, asks_for_something, find
 from ui.shared import around, overview
 from ui.sidebar import show_filter
 from ui.state import LOT, MOST_SHOWN, State
@@ -59,22 +62,37 @@ def _answer(state: State, counts: Overview, shared: Surroundings) -> None:
         show_query(known, shared)
         with st.container():
             options(counts.card)
-            _show_hits(state, _hits(state, counts, shared))
+            _show_answer(state, _find(state, counts, shared))
     draw_match()
 
 
-def _hits(state: State, counts: Overview, shared: Surroundings) -> list[Hit]:
+def _find(state: State, counts: Overview, shared: Surroundings) -> Answer:
     """Asked for anew only where the question is another, or the index holds other images."""
     key = (state, [upload.token for upload in session.uploads()], counts.card, counts.total, shared.settings.index)
-    hits = session.remembered(key)
-    if hits is None:
+    answer = session.remembered(key)
+    if answer is None:
         with st.spinner(_waiting_words(counts.card, shared), show_time=True):
-            hits = find(state, session.uploads(), counts.card, shared)
-        session.remember(key, hits)
-    return hits
+            answer = find(state, session.uploads(), counts.card, shared)
+        session.remember(key, answer)
+    return answer
 
 
-def _show_hits(state: State, hits: list[Hit]) -> None:
+def _show_answer(state: State, answer: Answer) -> None:
+    for remark in answer.remarks:
+        st.caption(as_markdown(remark))
+    if answer.strange is None:
+        _show_hits(state, answer.hits)
+        return
+    compared = as_markdown(str(answer.strange))
+    st.info(f"Nothing similar enough in this archive: {compared}.", icon=":material/search_off:")
+    st.button("Show the nearest all the same", key="anyway", on_click=_insist)
+
+
+def _insist() -> None:
+    session.change(session.current().having(anyway=True))
+
+
+def _show_hits(state: State, hits: Sequence[Hit]) -> None:
     if not hits:
         st.info("No indexed image passes the filter. Fewer conditions, or the query's own patient, may help.")
         return
