@@ -14,6 +14,7 @@ from radsearch.settings import Settings
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from evaluation.adapting.scoring import Answers
     from evaluation.checks import Rows
     from evaluation.collection import Collection
     from evaluation.protocols import Trial
@@ -76,6 +77,40 @@ def calibrate(settings: Settings, model: str, memory_mb: int = 512) -> "tuple[Ca
     return calibration_of(found, model=fingerprint, space=space, novelty=novelty), place_of(
         location, settings.collection
     )
+
+
+def calibrate_learned(  # noqa: PLR0913, PLR0917 -- what was learned, from what, in which index
+    settings: Settings, name: str, answers: "Answers", collection: "Collection", on: "Fingerprint", memory_mb: int
+) -> list[str]:
+    """Keep the record of a model that was just learned, by its own cross-validation; gives what was measured, in lines.
+
+    Args:
+        settings: of the index whose images it was learned from.
+        name: the model's.
+        answers: what patients found who were not learned from.
+        collection: the index's images with the vectors of its base.
+        on: the base's fingerprint.
+        memory_mb: of the searches.
+
+    Raises:
+        RadSearchError: too few patients ask, or the record cannot be kept.
+    """
+    from evaluation.calibration import calibration_of_answers
+    from evaluation.settings import SearchSettings
+    from evaluation.strangers import novelty_of
+    from radsearch.models import find_model
+    from radsearch.models.identity import fingerprint_for
+    from radsearch.models.weights import find_weights
+    from radsearch.search.calibration import keep, place_of
+
+    spec = find_model(name, settings.settings_folder)
+    fingerprint = fingerprint_for(spec, find_weights(spec, settings.models_folder), settings)
+    asking = _some_of(np.arange(len(collection.images)))
+    searches = SearchSettings(settings.device, memory_mb)
+    novelty = novelty_of(collection, asking, searches, _noise(on, settings))
+    calibration = calibration_of_answers(answers, collection, model=fingerprint, space=on, novelty=novelty)
+    keep(settings.settings_folder, place_of(collection.source, settings.collection), calibration)
+    return told_of(calibration)
 
 
 def _images(settings: Settings, model: str) -> "tuple[Collection, Fingerprint, str]":

@@ -181,6 +181,28 @@ def test_an_ingest_derives_stored_vectors_and_reads_no_picture(
     assert f"model: {name}, 48 images" in capsys.readouterr().out
 
 
+def test_what_is_learned_is_calibrated_by_patients_whom_it_did_not_see(
+    archive: Archive, adapt: Adapt, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _, name, said = adapt("--index", archive.index, "--out", "chest")
+    assert "its scores as probabilities" in said
+    assert f"{name}: 48 queries of 24 patients" in said
+    query = ["search", str(archive.folder / "3-0.png"), "--model", name, "--index", archive.index, "--json"]
+    assert radsearch(query) == 0
+    hits = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert hits
+    assert all(0.01 <= hit["probability"] <= 0.99 for hit in hits)
+    white = Image.fromarray(np.random.default_rng(5).integers(0, 2, (8, 8), dtype=np.uint8) * 255)
+    white.save(archive.folder.with_name("strange.png"))
+    strange = ["search", str(archive.folder.with_name("strange.png")), "--model", name, "--index", archive.index]
+    assert radsearch(strange) == 0
+    told = capsys.readouterr()
+    assert told.out == ""
+    assert "nothing similar enough in this archive" in told.err.lower()
+    assert radsearch([*strange, "--anyway"]) == 0
+    assert capsys.readouterr().out
+
+
 def test_an_index_derives_what_it_lacks_and_only_that(
     archive: Archive, adapt: Adapt, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -42,6 +42,7 @@ def add_to(parser: argparse.ArgumentParser) -> None:
 
 def _adapt(options: argparse.Namespace) -> int:
     from evaluation.adapting.learning import keep, learn
+    from evaluation.calibrating import calibrate_learned
     from evaluation.settings import SearchSettings
     from radsearch.deriving import derive_in
     from radsearch.models import find_model
@@ -61,6 +62,9 @@ def _adapt(options: argparse.Namespace) -> int:
     _print_learned(learned)
     if options.train_manifest is None and not options.no_apply:
         _say(f"{derive_in(archive, name):,} images of {archive.index} have a vector of it now")
+        if options.target == "pathology":  # the probability is that a hit shares the finding
+            lines = calibrate_learned(archive, name, learned.chosen.answers, collection, on, options.memory)
+            _say("\n".join(["its scores as probabilities:", *lines]))
     if options.test_index or options.test_manifest:
         _test(options, settings, name, learned)
     print(name)  # noqa: T201
