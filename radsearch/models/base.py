@@ -1,6 +1,5 @@
 """What all models share: they check, batch, normalise and embed here; a loader only says which features to take."""
 
-import ctypes
 import importlib
 import pickle
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -18,6 +17,7 @@ from radsearch.models.card import card_picture
 from radsearch.models.devices import devices_of
 from radsearch.models.heads import unit_blocks
 from radsearch.models.inputs import Batch, Inputs, mean_of_map
+from radsearch.models.memory import keep_freed_memory, short_of_memory
 from radsearch.models.network import Loader, Network
 from radsearch.models.patches import WITHOUT_PADDING, map_of
 from radsearch.models.precision import dtype_of, narrow
@@ -37,7 +37,6 @@ CPU_BATCH = 16
 GPU_BATCH = 256
 _USUAL_SIDE = 224
 _FOUR_AXES = 4
-_SHORT = ("out of memory", "alloc_failed", "not enough memory", "can't allocate memory")
 _Item = TypeVar("_Item")
 _Input = TypeVar("_Input")
 
@@ -207,7 +206,7 @@ class Embedder:
                 made = input_of(items)
             return [self._to_host(self._forward(features_of, made))]
         except (RuntimeError, MemoryError) as error:
-            if not _short_of_memory(error):
+            if not short_of_memory(error):
                 raise
         pictures_fit = made is not None
         made = None  # the halves need its place
@@ -280,7 +279,7 @@ def load_model(  # noqa: PLR0913 -- each is a setting of its own, and all but th
     """
     chosen = devices_of(device)[0]
     if chosen == "cpu":
-        _keep_freed_memory()
+        keep_freed_memory()
     torch.backends.cudnn.allow_tf32 = False  # float32 means float32, in convolutions too
     weights = find_weights(spec, models_folder)
     refuse_disagreement(spec, weights.place)
@@ -299,7 +298,7 @@ def load_model(  # noqa: PLR0913 -- each is a setting of its own, and all but th
 
 def _fault(error: Exception, spec: ModelSpec, weights: Weights, device: str) -> ModelUnavailableError:
     """What to say of a model that did not load."""
-    if _short_of_memory(error):
+    if short_of_memory(error):
         return ModelUnavailableError(f"{device} has not the memory for {spec.name}")
     words = f"{type(error).__name__}: {' '.join(str(error).split())}"
     if isinstance(error, pickle.UnpicklingError):  # torch recommends to run it
@@ -315,26 +314,8 @@ def usual_batch(spec: ModelSpec, *, on_cpu: bool) -> int:
     return max(1, round((CPU_BATCH if on_cpu else GPU_BATCH) * min(1.0, share)))
 
 
-def _short_of_memory(error: Exception) -> bool:
-    """Not every library of CUDA's, nor the host's allocator, has an exception of its own for it."""
-    short = isinstance(error, (torch.OutOfMemoryError, MemoryError))
-    return short or (isinstance(error, RuntimeError) and any(words in str(error).lower() for words in _SHORT))
-
-
 def _one_thread_a_pass() -> None:
     torch.set_num_threads(1)
-
-
-def _keep_freed_memory() -> None:
-    """Have glibc keep the memory of one pass for the next, instead of returning it and faulting it in again.
-
-    A third of the time on a CPU (docs/benchmarks.md). The numbers are glibc's M_MMAP_THRESHOLD, M_TRIM_THRESHOLD and
-    M_ARENA_MAX (mallopt(3)); other C libraries lack the call.
-    """
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    if mallopt is not None:
-        for parameter, value in ((-3, 1 << 30), (-1, (1 << 31) - 1), (-8, 1)):
-            mallopt(parameter, value)
 
 
 def _batches(items: Sequence[_Item], size: int) -> Iterator[Sequence[_Item]]:
