@@ -3,15 +3,15 @@
 from collections.abc import Iterator, Sequence
 
 import numpy as np
-from evaluation.calibration import expected_calibration_error, fit_calibration, probabilities_of
-from evaluation.strangers import novelty_of
 from numpy.typing import NDArray
 from quality_data import Variant
 from quality_steps import Ladder, Step
 
 from evaluation.adapting.scoring import Answers
+from evaluation.calibration import expected_calibration_error, fit_calibration, probabilities_of
 from evaluation.collection import Collection, codes_of
 from evaluation.settings import SearchSettings
+from evaluation.strangers import novelty_of
 from radsearch.study import Vectors, grouped_modality
 
 _Pairs = tuple[NDArray[np.floating], NDArray[np.bool_], NDArray[np.str_], NDArray[np.int64]]

@@ -7,11 +7,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-from evaluation.noise import noise_pictures
 from surroundings import tell
 
 from evaluation.adapting.pictures import read_pictures
 from evaluation.collection import Collection, collected
+from evaluation.noise import noise_pictures
 from radsearch.models import ModelSpec, find_model
 from radsearch.models.base import Embedder, load_model
 from radsearch.models.heads import unit_blocks

@@ -16,6 +16,7 @@ from evaluation.collection import Collection, codes_of
 from evaluation.protocols import Trial
 from evaluation.settings import SearchSettings
 from evaluation.strangers import Novelty
+from radsearch.errors import NothingToSearchError
 from radsearch.search.calibration import MOST_KNOTS, OVERALL, Calibration, Curve
 from radsearch.study import Fingerprint, grouped_modality
 
@@ -151,6 +152,8 @@ def cross_fitted(pairs: Pairs, folds: Rows) -> Values:
     asked, there = folds[pairs.patients], folds[pairs.others]
     for fold in np.unique(asked).tolist():
         rest, own = pairs.some((asked != fold) & (there != fold)), asked == fold
+        if not len(rest.scores):
+            raise NothingToSearchError("too few patients find each other's images to say what a score is worth")
         curves = fit_calibration(rest.scores, rest.hits, rest.modalities, rest.patients)
         found[own] = probabilities_of(curves, pairs.scores[own], pairs.modalities[own])
     return found

@@ -10,9 +10,10 @@ import numpy as np
 
 from evaluation.collection import Collection
 from evaluation.protocols import Trial
-from radsearch.errors import NobodyNewError, RadSearchError, UnknownNameError
+from radsearch.errors import NobodyNewError, RadSearchError, SettingsError, UnknownNameError
 from radsearch.models import find_model
-from radsearch.models.adapted import patients_of
+from radsearch.models.adapted import ADAPTED, described, patients_of
+from radsearch.models.weights import HEAD
 
 # Names of one data set, lower case and without signs: of our readers, of manifests, and of the table of models.
 _NIH = {"nih", "nih14", "nihcxr", "nihcxr14", "nihchestxray", "nihchestxray14"}
@@ -71,12 +72,17 @@ def without_known(trial: Trial, collection: Collection, settings_folder: Path) -
 
     Raises:
         NobodyNewError: nobody else is left.
-        SettingsError: it is lost whom the model knows.
+        SettingsError: it is not known here whom the model knows.
     """
     name = str(collection.model.get("model"))
     try:
         spec = find_model(name, settings_folder)
     except UnknownNameError:
+        if HEAD in str(collection.model.get("preprocessing", "")):
+            raise SettingsError(
+                f"{name} was learned from labels, and from whose is not known here: bring its folder below "
+                f"{settings_folder / ADAPTED}"
+            ) from None
         return trial  # of published embeddings no table need know
     if spec.head is None:
         return trial
@@ -89,6 +95,28 @@ def without_known(trial: Trial, collection: Collection, settings_folder: Path) -
             f"{name} was learned from all patients that ask here: figures on them would say nothing of new ones"
         )
     return replace(trial, queries=trial.queries[strange], dropped={**trial.dropped, _KNOWN: int((~strange).sum())})
+
+
+def require_same_secret(model: str, secret_check: str | None, settings_folder: Path) -> None:
+    """Refuse to tell a learned model's patients from others by pseudonyms that another secret has made.
+
+    Args:
+        model: whose images are looked at.
+        secret_check: of the pseudonyms of these.
+        settings_folder: where models that were learned are kept.
+
+    Raises:
+        SettingsError: the model was learned from an index of another secret.
+    """
+    try:
+        head = find_model(model, settings_folder).head
+    except UnknownNameError:
+        return
+    if head is not None and described(head).get("secret_check") != secret_check:
+        raise SettingsError(
+            f"{model} was learned from patients whose pseudonyms another secret has made: nobody can tell whether they "
+            "are here again"
+        )
 
 
 def _names_of(dataset: str) -> frozenset[str]:

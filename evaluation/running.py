@@ -14,7 +14,7 @@ from typing import Any
 
 from evaluation.asking import trial_rows
 from evaluation.collection import Collection, from_index
-from evaluation.contamination import seen_in_training, without_known
+from evaluation.contamination import require_same_secret, seen_in_training, without_known
 from evaluation.figures import measure
 from evaluation.protocols import PROTOCOLS
 from evaluation.report import write_report
@@ -111,8 +111,10 @@ def read_index(settings: Settings, model: str) -> tuple[Collection, float]:
     Raises:
         UnknownNameError: the index does not hold the model.
         NothingToSearchError: no image has a vector of it.
+        SettingsError: it was learned from patients who cannot be told from those of this index.
     """
     with open_index(settings) as index:
+        require_same_secret(model, index.card.secret_check, settings.settings_folder)
         collection = from_index(index, model)
         if not collection.images:
             raise NothingToSearchError(f"no image of the index has a vector of {model}")

@@ -6,7 +6,7 @@ from radsearch.errors import IndexMismatchError
 from radsearch.index import Index, IndexedImage, open_index
 from radsearch.models import ModelSpec, adapted, find_model
 from radsearch.models.identity import fingerprint_for
-from radsearch.models.weights import find_weights
+from radsearch.models.weights import find_weights, fingerprint_by_head
 from radsearch.settings import Settings
 from radsearch.study import Fingerprint, SearchFilter
 
@@ -52,6 +52,8 @@ def derive(index: Index, spec: ModelSpec, fingerprint: Fingerprint) -> int:
     base = spec.base.name
     index.require_model(base)
     adapted.refuse_other_base(spec, index.card.models[base])
+    if spec.head is None or fingerprint_by_head(spec, spec.head, index.card.models[base]) != fingerprint:
+        raise IndexMismatchError(f"{base} here is not the one whose vectors the index {index.location} holds")
     head = adapted.load(spec)
     if index.card.secret_check is None:
         raise IndexMismatchError(f"nothing was ingested into the index {index.location} yet")
@@ -66,15 +68,17 @@ def derive(index: Index, spec: ModelSpec, fingerprint: Fingerprint) -> int:
         if not lacking:
             continue
         derived = head.apply(np.stack([point.vectors[base] for point in lacking]))
+        now = {point.id: point.payload for point in index.retrieve([point.id for point in lacking])}  # others may write
         index.write(
             [
                 IndexedImage(
                     point.id,
                     {spec.name: vector},
-                    {**point.payload, "models": sorted({*point.payload.get("models", ()), spec.name})},
-                    kept=tuple(point.payload.get("models", ())),
+                    {**now[point.id], "models": sorted({*now[point.id].get("models", ()), spec.name})},
+                    kept=tuple(now[point.id].get("models", ())),
                 )
                 for point, vector in zip(lacking, derived, strict=True)
+                if point.id in now
             ]
         )
         written += len(lacking)

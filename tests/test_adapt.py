@@ -3,7 +3,7 @@
 import csv
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +17,7 @@ from ingest import pipeline
 from ingest.__main__ import main as ingest
 from radsearch.__main__ import main as radsearch
 from radsearch.index import open_index
-from radsearch.models import adapted, find_model
+from radsearch.models import adapted, built_in_models, find_model
 from radsearch.models.base import load_model
 from radsearch.settings import load_settings
 
@@ -41,6 +41,7 @@ class Archive:
     folder: Path
     seed: int = 0
     people: int = 24
+    labels: int = 2
 
     @property
     def manifest(self) -> Path:
@@ -56,8 +57,9 @@ class Archive:
         for person in range(self.people):
             for number in range(2):
                 name = f"{person}-{number}.png"
-                Image.fromarray(picture(person % 2, person, number, seed=self.seed)).save(self.folder / name)
-                label = ("No Finding", "Nodule")[person % 2]
+                shown = person % self.labels
+                Image.fromarray(picture(shown, person, number, seed=self.seed)).save(self.folder / name)
+                label = ("No Finding", "Nodule")[shown] if self.labels <= 2 else f"Finding {shown}"
                 rows.append((name, f"Muster^Erika{self.seed}-{person}", "CT", "chest", label))
         with self.manifest.open("w", newline="") as stream:
             csv.writer(stream).writerows([COLUMNS, *rows])
@@ -332,6 +334,52 @@ def test_a_learned_model_is_not_learned_on_again(adapt: Adapt, archive: Archive)
     code, _, said = adapt("--index", archive.index, "--model", name, "--out", "twice")
     assert code == 2
     assert "was learned itself; adapt tiny again instead" in said
+
+
+def test_rows_of_blocks_are_not_learned_on_again_either(
+    adapt: Adapt, archive: Archive, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(built_in_models(), "tiny", replace(built_in_models()["tiny"], blocks=(4, 2)))
+    index = ["--index", f"{archive.index}-of-blocks"]
+    assert ingest([str(archive.folder), "--manifest", str(archive.manifest), "--model", "tiny", *index]) == 0
+    code, name, _ = adapt(*index, "--out", "chest")
+    assert code == 0
+    code, _, said = adapt(*index, "--model", name, "--out", "twice")
+    assert code == 2
+    assert "was learned itself" in said
+
+
+@pytest.mark.parametrize(("people", "labels"), [(5, 2), (6, 3), (8, 4), (40, 20)])
+def test_few_patients_and_rare_labels_are_learned_from_or_refused_in_a_sentence(
+    adapt: Adapt, tmp_path: Path, people: int, labels: int
+) -> None:
+    made = Archive(tmp_path / "few", people=people, labels=labels).write()
+    assert made.ingest("tiny") == 0
+    code, name, said = adapt("--index", made.index, "--out", "few")
+    assert (code == 0 and name.startswith("tiny+few-")) or (code == 2 and "Traceback" not in said)
+    assert code == 0 or people < 8
+
+
+def test_a_model_whose_folder_is_not_here_is_not_measured(
+    archive: Archive, adapt: Adapt, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _, name, _ = adapt("--index", archive.index, "--out", "chest")
+    (load_settings().settings_folder / "adapted" / name).rename(archive.folder / "elsewhere")
+    assert evaluate(["run", "--model", name, "--index", archive.index]) == 2
+    assert "from whose is not known here" in capsys.readouterr().err
+
+
+def test_pseudonyms_of_another_secret_are_no_strangers(
+    archive: Archive, other: Archive, adapt: Adapt, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, name, _ = adapt("--index", archive.index, "--out", "chest")
+    monkeypatch.setenv("RADSEARCH_SECRET", "another-secret-for-tests-of-more-than-32-characters")
+    assert other.ingest("tiny", name) == 0
+    assert evaluate(["run", "--model", name, "--index", other.index]) == 2
+    assert "pseudonyms another secret has made" in capsys.readouterr().err
+    code, _, said = adapt("--index", archive.index, "--test-manifest", str(archive.manifest), "--out", "trial")
+    assert code == 2
+    assert "made with another secret than those that were learned from" in said
 
 
 def test_other_targets_have_other_labels(adapt: Adapt, archive: Archive) -> None:

@@ -1,6 +1,7 @@
 """Heads: what they compute, what they learn from, and what is refused of a kept one."""
 
 import json
+import os
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -240,6 +241,8 @@ def _spoil_json(place: Path, change: Callable[[dict], object]) -> None:
         lambda told: {**told, "format": 2},
         lambda told: {**told, "dimension": -3},
         lambda told: {**told, "dimension": "3"},
+        lambda told: {**told, "dimension": True},
+        lambda told: {**told, "on": {**told["on"], "precision": "float8"}},
         lambda told: {**told, "on": {}},
         lambda told: {**told, "on": 7},
         lambda told: {key: value for key, value in told.items() if key != "base"},
@@ -251,8 +254,10 @@ def test_what_is_said_of_a_head_is_checked(
     kept: Callable[..., str], tmp_path: Path, change: Callable[[dict], object]
 ) -> None:
     _spoil_json(tmp_path / "adapted" / kept(), change)
+    (place,) = (tmp_path / "adapted").glob("*/")
     with pytest.raises(SettingsError, match="remove the folder"):
-        models_of(tmp_path)
+        find_model(place.name, tmp_path)
+    assert models_of(tmp_path).keys() == built_in_models().keys()  # no other model is lost by it
 
 
 @pytest.mark.parametrize("content", [b"", b"\x80\x04.", b"{" * 5000, b'{"format": 1'])
@@ -260,7 +265,7 @@ def test_damaged_words_of_a_head_are_named(kept: Callable[..., str], tmp_path: P
     place = tmp_path / "adapted" / kept()
     (place / "head.json").write_bytes(content)
     with pytest.raises(SettingsError, match=r"head\.json is damaged"):
-        models_of(tmp_path)
+        find_model(place.name, tmp_path)
 
 
 @pytest.mark.parametrize("spoil", ["cut", "pickle", "nan", "fewer", "widths", "outputs"])
@@ -304,8 +309,10 @@ def test_what_is_said_holds_the_fingerprint_that_it_learned_on(kept: Callable[..
 def test_a_folder_takes_no_other_models_name(kept: Callable[..., str], tmp_path: Path, name: str) -> None:
     place = tmp_path / "adapted" / kept()
     place.rename(place.with_name(name))
-    with pytest.raises(SettingsError, match="named as no model that was derived"):
-        models_of(tmp_path)
+    assert models_of(tmp_path) == built_in_models()
+    if name not in built_in_models():
+        with pytest.raises(SettingsError, match="named as no model that was derived"):
+            find_model(name, tmp_path)
 
 
 def test_a_kept_head_is_checked_in_the_precision_that_it_learned_in(kept: Callable[..., str], tmp_path: Path) -> None:
@@ -325,3 +332,55 @@ def test_more_images_than_fit_are_whole_patients() -> None:
     taken = {patients[row] for row in rows}
     assert all(row in rows for row in range(1, 300) if patients[row] in taken)
     assert whole_patients(patients, np.arange(1, 300), 299).tolist() == list(range(1, 300))
+
+
+def test_pipes_and_stray_folders_below_adapted_hold_nobody_up(kept: Callable[..., str], tmp_path: Path) -> None:
+    name = kept()
+    (tmp_path / "adapted" / "stray").mkdir()
+    (tmp_path / "adapted" / "file").write_text("")
+    for file in ("head.json", "patients.txt", "head.safetensors"):
+        place = tmp_path / "adapted" / name / file
+        content = place.read_bytes()
+        place.unlink()
+        os.mkfifo(place)
+        if file == "head.json":
+            assert name not in models_of(tmp_path)
+        else:
+            with pytest.raises(SettingsError, match=r"cannot be read|damaged"):
+                (adapted.patients_of if file == "patients.txt" else adapted.hash_of)(place.parent)
+        place.unlink()
+        place.write_bytes(content)
+    assert name in models_of(tmp_path)
+
+
+def test_a_name_that_is_taken_by_other_numbers_is_made_longer(
+    kept: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(adapted, "_SHORT", 0)
+    first, second = kept(), kept(seed=1)
+    assert len(second) == len(first) + 64
+    assert kept() == first
+    assert kept(seed=1) == second
+
+
+def test_blocks_are_part_of_a_fingerprint() -> None:
+    row = find_model("efficientnet-lite0-layers")
+    weights = find_weights(row, None)
+    assert fingerprint_of(row, weights).differences(fingerprint_of(replace(row, blocks=()), weights))
+    assert fingerprint_of(row, weights).differences(fingerprint_of(replace(row, blocks=(368, 368)), weights))
+
+
+@pytest.mark.parametrize(("people", "labels"), [(5, 2), (6, 2), (8, 4), (40, 20), (100, 50)])
+def test_no_fold_is_empty_however_rare_the_labels(people: int, labels: int) -> None:
+    patients = [f"p{person}" for person in range(people)]
+    folds = folds_of([frozenset({f"c{person % labels}"}) for person in range(people)], patients, range(people))
+    counts = np.bincount(folds, minlength=FOLDS)
+    assert counts.min() >= people // FOLDS
+    assert counts.max() - counts.min() <= 1
+
+
+def test_labels_that_look_alike_teach_nothing() -> None:
+    classes = [frozenset({"a"}), frozenset({"b"})] * 4
+    learned = labelled(classes, [f"p{row}" for row in range(8)], range(8))
+    with pytest.raises(NothingToSearchError, match="nothing to learn"):
+        fit(np.ones((8, 5), np.float32), PARTS, learned, Parameters())

@@ -120,6 +120,7 @@ def test_a_user_joins_rows_of_his_own(tmp_path: Path, pictures: list[Picture]) -
         ('joins = ["efficientnet-lite0", "efficientnet-lite0-layers"]\nsize = 320', "takes size over"),
         ('joins = ["efficientnet-lite-joined", "efficientnet-lite0"]', "joins others"),
         ("joins = 7", "has to be a list"),
+        ('like = "efficientnet-lite-joined"\npath = "own"', "joins others; name those with joins"),
         ('like = "efficientnet-lite0"\nblocks = [1000, 281]', "add up to the dimension, 1280, not to 1281"),
         ('like = "efficientnet-lite0"\nblocks = [0, 1280]', "whole numbers"),
         ('like = "efficientnet-lite0"\nblocks = ["a"]', "whole numbers"),

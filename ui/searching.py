@@ -123,7 +123,7 @@ def find(state: State, uploads: Sequence[Upload], card: IndexCard, around: Surro
     by_text = not (uploads or state.ids or state.liked)
     models = state.models or usual_models(card, around.settings)
     files, ids = _files_of(state, uploads, around)
-    tested = bool(files) and not (ids or state.liked or state.anyway)
+    tested = bool(files) and state.part is None and not (ids or state.liked or state.anyway)
     for name in _needed(models, around, tested=tested) if files or by_text else ():
         if name in card.models:
             _make_ready(name, files, card, around)

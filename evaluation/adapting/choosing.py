@@ -12,6 +12,7 @@ from evaluation.checks import Rows
 from evaluation.collection import Collection
 from evaluation.protocols import Trial
 from evaluation.settings import SearchSettings
+from radsearch.errors import NothingToSearchError
 from radsearch.models.heads import Head, likeness, unit_blocks
 from radsearch.study import Vectors
 
@@ -23,13 +24,13 @@ _MOST_IMAGES = 2400  # that are cross-validated: whole patients by chance, where
 class Chosen:
     """What cross-validation found.
 
-    parameters: the best. figures: of every candidate, of queries whose patients it did not see. answers: what those
-    found under the best. frozen: figures of the vectors as they were. fits: how many heads were fitted.
+    parameters: the best. figures: of every candidate, of queries whose patients it did not see. answers: what all
+    of them found under the best. frozen: figures of the vectors as they were. fits: how many heads were fitted.
     """
 
     parameters: Parameters
-    figures: Sequence[tuple[Parameters, Mapping[str, float]]]
     answers: Answers
+    figures: Sequence[tuple[Parameters, Mapping[str, float]]]
     frozen: Mapping[str, float]
     fits: int
 
@@ -63,10 +64,12 @@ def choose(collection: Collection, trial: Trial, rows: Rows, parts: Sequence[int
             ]
         )
         found.append((parameters, answers))
-    best = max(found, key=lambda one: (sum(one[1].figures.values()), -found.index(one)))
+    if not (found[0][1].reachable > 0).any():
+        raise NothingToSearchError("to learn, a label has to have images of two patients")
+    figures = [(parameters, answers.answerable.figures) for parameters, answers in found]
+    best = max(range(len(found)), key=lambda place: (sum(figures[place][1].values()), -place))
     frozen = answers_of(collection, collection.vectors, trial, rows, settings, index=rows)
-    figures = [(parameters, answers.figures) for parameters, answers in found]
-    return Chosen(best[0], figures, best[1], frozen.figures, len(CANDIDATES) * FOLDS)
+    return Chosen(*found[best], figures=figures, frozen=frozen.answerable.figures, fits=len(CANDIDATES) * FOLDS)
 
 
 def _candidates(

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from radsearch.commands import table
-from radsearch.errors import NobodyNewError, SettingsError
+from radsearch.errors import NobodyNewError, RadSearchError, SettingsError
 from radsearch.settings import Settings, load_settings
 
 if TYPE_CHECKING:
@@ -41,8 +41,7 @@ def add_to(parser: argparse.ArgumentParser) -> None:
 
 
 def _adapt(options: argparse.Namespace) -> int:
-    from evaluation.adapting.learning import keep, learn
-    from evaluation.calibrating import calibrate_learned
+    from evaluation.adapting.learning import keep, learn, require_base
     from evaluation.settings import SearchSettings
     from radsearch.deriving import derive_in
     from radsearch.models import find_model
@@ -56,28 +55,32 @@ def _adapt(options: argparse.Namespace) -> int:
     settings = load_settings()
     spec = find_model(options.model or DEFAULT_BASE, settings.settings_folder)
     archive = replace(settings, index=options.index) if options.index else settings
-    collection, on = _images(archive, options.train_manifest, spec.name)
+    require_base(spec, options.out)
+    collection, on, secret = _images(archive, options.train_manifest, spec.name)
     learned = learn(collection, options.target, spec.parts, SearchSettings(settings.device, options.memory))
-    name = keep(settings.settings_folder, spec, options.out, learned, on)
+    name = keep(settings.settings_folder, spec, options.out, learned, on, secret)
     _print_learned(learned)
     if options.train_manifest is None and not options.no_apply:
         _say(f"{derive_in(archive, name):,} images of {archive.index} have a vector of it now")
         if options.target == "pathology":  # the probability is that a hit shares the finding
-            lines = calibrate_learned(archive, name, learned.chosen.answers, collection, on, options.memory)
-            _say("\n".join(["its scores as probabilities:", *lines]))
+            _calibrate(archive, name, learned, collection, on, options.memory)
     if options.test_index or options.test_manifest:
-        _test(options, settings, name, learned)
+        _test(options, settings, name, learned, secret)
     print(name)  # noqa: T201
     return 0
 
 
-def _images(settings: Settings, manifest: Path | None, model: str) -> "tuple[Collection, Fingerprint]":
+def _images(settings: Settings, manifest: Path | None, model: str) -> "tuple[Collection, Fingerprint, str | None]":
+    """The images, the fingerprint of their vectors, and by which secret their patients are called."""
     from evaluation.running import read_index
+    from radsearch.index import open_index
     from radsearch.study import Fingerprint
 
     if manifest is None:
+        with open_index(settings) as index:
+            secret = index.card.secret_check
         collection, _ = read_index(settings, model)
-        return collection, Fingerprint(**collection.model)
+        return collection, Fingerprint(**collection.model), secret
     from evaluation.adapting.pictures import embed_manifest
     from radsearch.privacy import load_pseudonymizer
 
@@ -85,7 +88,21 @@ def _images(settings: Settings, manifest: Path | None, model: str) -> "tuple[Col
     embedded = embed_manifest(manifest, model, settings, key)
     for reason, number in embedded.refused.items():
         _say(f"left out: {number} of {manifest}: {reason}")
-    return embedded.collection, embedded.fingerprint
+    return embedded.collection, embedded.fingerprint, key.check
+
+
+def _calibrate(  # noqa: PLR0913, PLR0917 -- what was learned, from what, in which index
+    archive: Settings, name: str, learned: "Learned", collection: "Collection", on: "Fingerprint", memory_mb: int
+) -> None:
+    """The model is there by now, whatever comes of this."""
+    from evaluation.calibrating import calibrate_learned
+
+    try:
+        lines = calibrate_learned(archive, name, learned.chosen.answers, collection, on, memory_mb)
+    except RadSearchError as error:
+        _say(f"its scores were not calibrated: {error}")
+        return
+    _say("\n".join(["its scores as probabilities:", *lines]))
 
 
 def _print_learned(learned: "Learned") -> None:
@@ -104,7 +121,7 @@ def _cells(figures: Mapping[str, float]) -> list[str]:
     return [f"{figures[name]:.3f}" for name in ("P@1", "P@10", "macro P@1")]
 
 
-def _test(options: argparse.Namespace, settings: Settings, name: str, learned: "Learned") -> None:
+def _test(options: argparse.Namespace, settings: Settings, name: str, learned: "Learned", secret: str | None) -> None:
     """Frozen and learned over the same queries, a run each, and what the difference is worth."""
     from evaluation.adapting.learning import derived
     from evaluation.comparison import compare, comparison_lines
@@ -115,7 +132,12 @@ def _test(options: argparse.Namespace, settings: Settings, name: str, learned: "
     spec = find_model(name, settings.settings_folder)
     assert spec.base is not None  # noqa: S101 -- for the type checker: it was derived a moment ago
     archive = replace(settings, index=options.test_index) if options.test_index else settings
-    images, on = _images(archive, options.test_manifest, spec.base.name)
+    images, on, other = _images(archive, options.test_manifest, spec.base.name)
+    if other != secret:
+        raise SettingsError(
+            "the pseudonyms of the test were made with another secret than those that were learned from: nobody can "
+            "tell whether patients are on both sides"
+        )
     images = _of_strangers(images, learned.patients)
     collections = [images, derived(images, on, spec)]
     folders = []

@@ -120,6 +120,8 @@ def projection(to_landmarks: Numbers, among_landmarks: Numbers, learned: Labelle
     whiten = axes / np.sqrt(np.maximum(spread, spread[-1] * _NEGLIGIBLE))
     _, apart, directions = np.linalg.svd((means - centre) @ whiten * np.sqrt(shares)[:, None], full_matrices=False)
     apart, directions = apart[: learned.count - 1], directions[: learned.count - 1]
+    if not np.isfinite(apart).all() or apart[0] <= 0:
+        raise NothingToSearchError("the images of all labels have the same vectors: there is nothing to learn")
     discriminants = whiten @ (directions.T * np.maximum(apart, apart[0] * _NEGLIGIBLE) ** (_EMPHASIS - 1))
     looks = _main_axes(own - centre, learned.weights)
     matrix = basis @ np.concatenate([discriminants, looks], axis=1)

@@ -20,7 +20,7 @@ def folds_of(
     """(images,) the fold of each row, -1 of those that are not asked for; all of a patient's are in one.
 
     The patients of each label (of several, the most frequent of his) are dealt out in turn, the fold with the fewest
-    images first, so that every fold has some of each.
+    images of it first, of equal ones that with the fewest of all, so that every fold has some of each.
 
     Args:
         classes: of every image, its labels.
@@ -45,12 +45,14 @@ def folds_of(
         for patient in order
     }
     found = np.full(len(patients), -1, np.int64)
+    in_all = [0] * FOLDS
     for name in sorted(set(main.values())):
         held = [0] * FOLDS
         for patient in (one for one in order if main[one] == name):
-            fold = min(range(FOLDS), key=lambda one: (held[one], one))
+            fold = min(range(FOLDS), key=lambda one: (held[one], in_all[one], one))
             found[of_patient[patient]] = fold
             held[fold] += len(of_patient[patient])
+            in_all[fold] += len(of_patient[patient])
     return found
 
 

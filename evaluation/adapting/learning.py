@@ -6,8 +6,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from evaluation.adapting.choosing import Chosen, choose
 from evaluation.adapting.discriminants import fit, labelled
 from evaluation.adapting.folds import whole_patients
@@ -17,7 +15,7 @@ from evaluation.protocols import Level, Trial, leave_patient_out
 from evaluation.settings import SearchSettings
 from radsearch.errors import EmbeddingError, SettingsError
 from radsearch.models import ModelSpec
-from radsearch.models.adapted import load, refuse_other_base, save
+from radsearch.models.adapted import check_out, load, refuse_other_base, save
 from radsearch.models.heads import Head
 from radsearch.study import Fingerprint
 
@@ -50,7 +48,13 @@ def learn(collection: Collection, target: str, parts: Sequence[int], settings: S
 
     Raises:
         NothingToSearchError: there are too few labels, or patients, to learn from.
+        EmbeddingError: the vectors have another length than the blocks.
     """
+    if sum(parts) != collection.vectors.shape[1]:
+        raise EmbeddingError(
+            f"the vectors of {collection.source} have {collection.vectors.shape[1]} numbers, not the {sum(parts)} of "
+            "the model's row"
+        )
     trial = trial_of(collection, target)
     chosen = choose(collection, trial, trial.index, parts, settings)
     head = head_of(collection, trial, trial.index, parts, chosen)
@@ -65,7 +69,7 @@ def learn(collection: Collection, target: str, parts: Sequence[int], settings: S
         "datasets": sorted({image.facts.get("dataset", "") for image in images} - {""}),
         "parameters": asdict(chosen.parameters),
         "fits": chosen.fits,
-        "cross_validation": {"frozen": _rounded(chosen.frozen), "adapted": _rounded(chosen.answers.figures)},
+        "cross_validation": {"frozen": _rounded(chosen.frozen), "adapted": _rounded(chosen.answers.answerable.figures)},
     }
     return Learned(head, chosen, said, patients)
 
@@ -107,18 +111,27 @@ def derived(collection: Collection, on: Fingerprint, spec: ModelSpec) -> Collect
     return replace(collection, vectors=load(spec).apply(collection.vectors), model=model)
 
 
-def keep(settings_folder: Path, base: ModelSpec, out: str, learned: Learned, on: Fingerprint) -> str:
+def keep(  # noqa: PLR0913, PLR0917 -- what was learned, on what, and by whose pseudonyms
+    settings_folder: Path, base: ModelSpec, out: str, learned: Learned, on: Fingerprint, secret_check: str | None
+) -> str:
     """Keep it below the settings folder; gives its name.
 
     Raises:
         SettingsError: no name can be made of `out`, or the folder cannot be written.
-        EmbeddingError: the vectors that it learned from have another length than the model's row says.
     """
-    if base.base is not None:
-        raise SettingsError(f"{base.name} was learned itself; adapt {base.base.name} again instead")
-    if base.dimension != on.dimension or not np.isfinite(learned.head.projection).all():
-        raise EmbeddingError(f"the vectors of {base.name} have {on.dimension} numbers, its row says {base.dimension}")
-    return save(settings_folder, base, out, learned.head, on=on, said=learned.said, patients=learned.patients)
+    said = {**learned.said, "secret_check": secret_check}
+    return save(settings_folder, base, out, learned.head, on=on, said=said, patients=learned.patients)
+
+
+def require_base(spec: ModelSpec, out: str) -> None:
+    """Refuse what could not be kept, before anything is learned.
+
+    Raises:
+        SettingsError: the model was learned itself, or no name can be made of `out`.
+    """
+    if spec.base is not None:
+        raise SettingsError(f"{spec.name} was learned itself; adapt {spec.base.name} again instead")
+    check_out(out)
 
 
 def _rounded(figures: Mapping[str, float]) -> dict[str, float]:

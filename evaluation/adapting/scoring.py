@@ -33,8 +33,17 @@ class Answers:
     found: Rows
 
     @property
+    def answerable(self) -> "Answers":
+        """Those of queries for whom something could be found: what a precision is of."""
+        there = np.flatnonzero(self.reachable > 0)
+        classes = [self.classes[place] for place in there.tolist()]
+        return Answers(
+            self.queries[there], classes, self.scores[there], self.hits[there], self.reachable[there], self.found[there]
+        )
+
+    @property
     def values(self) -> dict[str, Values]:
-        """P@1 and P@10 of every query; where fewer could be hits, P@10 is their share of those."""
+        """P@1 and P@10 of every query, all answerable; where fewer could be hits, P@10 is their share of those."""
         return {f"P@{k}": metrics.capped_precision(self.hits, self.reachable, k=k) for k in (1, DEPTH)}
 
     @property
@@ -66,18 +75,21 @@ def answers_of(  # noqa: PLR0913 -- who asks, among whom, under which vectors
         collection: the images.
         vectors: (images, dimension) of unit length, instead of the collection's own.
         trial: its labels count.
-        queries: (m,) rows that ask; those for whom nothing could be found are left out.
+        queries: (m,) rows that ask, also those for whom nothing could be found.
         settings: device and memory of the search.
         index: (n,) rows that may be found, rising.
     """
     asked = replace(trial, queries=queries, index=index, own_patient=False)
-    reachable = available(asked, collection, "label")
-    asked, reachable = replace(asked, queries=queries[reachable > 0]), reachable[reachable > 0]
     there = replace(collection, vectors=vectors)
-    found = [(rows, near) for rows, near in first_neighbours(there, asked, DEPTH, settings)]
-    hits = np.concatenate([hits_of(asked, rows, near) for rows, near in found])
-    scores = np.concatenate(
-        [np.where(near < 0, -1.0, np.einsum("ij,ikj->ik", vectors[rows], vectors[near])) for rows, near in found]
-    )
-    classes = [asked.labels["label"][row] for row in asked.queries.tolist()]
-    return Answers(asked.queries, classes, scores, hits, reachable, np.concatenate([near for _, near in found]))
+    near = np.full((len(queries), DEPTH), -1, np.int64)
+    scores = np.full(near.shape, -1.0)
+    begin = 0
+    for rows, found in first_neighbours(there, asked, DEPTH, settings) if len(queries) and len(index) else ():
+        block = slice(begin, begin := begin + len(rows))
+        near[block] = found
+        cosines = np.einsum("ij,ikj->ik", vectors[rows], vectors[found])
+        scores[block] = np.where(found < 0, -1.0, cosines)
+    hits = hits_of(asked, queries, near)
+    classes = [asked.labels["label"][row] for row in queries.tolist()]
+    reachable = available(asked, collection, "label") if len(queries) else np.zeros(0, np.int64)
+    return Answers(queries, classes, scores, hits, reachable, near)

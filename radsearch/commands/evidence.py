@@ -86,7 +86,8 @@ def _indexed(asked: tuple[str, ...], model: str | None, settings: "Settings") ->
         index.admit((), pseudonymizer.check)
         points = {point.id: point for point in index.retrieve(ids)}
         only = next(iter(index.card.models)) if len(index.card.models) == 1 else settings.model
-        held = index.card.models.get(model or only)
+        index.require_model(model or only)
+        held = index.card.models[model or only]
     missing = [point for point in ids if point not in points]
     if missing:
         raise NothingToSearchError(f"no indexed image {missing[0]}")
@@ -162,6 +163,7 @@ def _as_json(found: "Compared") -> dict[str, object]:
         "cosine": round(found.cosine, 6),
         "of_patches": round(found.evidence.cosine, 6),
         "exact": found.is_exact,
+        "base": found.base,
         "beside": [round(one, 6) for one in found.beside],
         "pairs": [
             {

@@ -4,6 +4,8 @@ A folder holds `head.safetensors`, the numbers; `head.json`, what is said of the
 those that it was trained on, so that nobody reports figures on them as if they were new.
 """
 
+import contextlib
+import errno
 import hashlib
 import json
 import os
@@ -12,18 +14,22 @@ import secrets
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, cast, get_args
 
 import numpy as np
 
 from radsearch.errors import ModelUnavailableError, SettingsError
 from radsearch.models.heads import Head
 from radsearch.models.spec import ModelSpec, Precision
+from radsearch.plain_files import open_plain
 from radsearch.study import Fingerprint
 
 ADAPTED = "adapted"
 _NUMBERS, _SAID, _PATIENTS = "head.safetensors", "head.json", "patients.txt"
 _FORMAT = 1
+_MOST_BYTES = 1 << 28  # 2,000 landmarks of 30,000 numbers are half of it
+_LONGEST = 40
+_SHORT = 4  # letters of the hash in a name; all of them where another model has those already
 _NAME = re.compile(r"[a-z0-9][a-z0-9_.-]*", re.IGNORECASE)
 _TENSORS = ("landmarks", "widths", "projection", "offset", "outputs", "shares")
 _DAMAGED = (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError)
@@ -50,19 +56,19 @@ def save(  # noqa: PLR0913 -- what a derived model is made of
     Raises:
         SettingsError: no name can be made of `out`, or the folder cannot be written.
     """
-    if not _NAME.fullmatch(out):
-        raise SettingsError(
-            "the name of what is made has letters, digits, '-', '_' and '.' only, and begins with a letter"
-        )
+    check_out(out)
     from safetensors.numpy import save as packed
 
     numbers = packed({
         "landmarks": head.landmarks.astype(np.float16),
         **{name: np.array(getattr(head, name), np.float32) for name in _TENSORS[1:]},
     })  # fmt: skip
-    name = f"{base.name}+{out}-{hashlib.sha256(numbers).hexdigest()[:4]}"
+    digest = hashlib.sha256(numbers).hexdigest()
+    folder = settings_folder.expanduser() / ADAPTED
+    names = (f"{base.name}+{out}-{digest[:letters]}" for letters in (_SHORT, len(digest)))
+    name = next(one for one in names if not (folder / one).exists() or hash_of(folder / one) == digest)
     told = {"format": _FORMAT, "base": base.name, "on": asdict(on), "dimension": head.dimension, **said}
-    place = settings_folder.expanduser() / ADAPTED / name
+    place = folder / name
     half = place.with_name(f".{name}.{secrets.token_hex(4)}")
     try:
         half.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -81,53 +87,81 @@ def save(  # noqa: PLR0913 -- what a derived model is made of
     return name
 
 
-def rows(settings_folder: Path, known: Mapping[str, ModelSpec]) -> dict[str, ModelSpec]:
-    """The rows of all derived models.
+def check_out(out: str) -> None:
+    """Raises SettingsError where no name can be made of what an archive is called."""
+    if not _NAME.fullmatch(out) or len(out) > _LONGEST:
+        raise SettingsError(
+            f"the name of what is made has letters, digits, '-', '_' and '.' only, {_LONGEST} at most, and begins with "
+            "a letter"
+        )
 
-    Raises:
-        SettingsError: what is said of one is damaged, or its base is no model any more; its folder is named.
-    """
+
+def rows(settings_folder: Path, known: Mapping[str, ModelSpec]) -> dict[str, ModelSpec]:
+    """The rows of all derived models that are whole (`refuse_damaged` says what is wrong with another)."""
     found = {}
     for place in sorted((settings_folder / ADAPTED).glob("*/")):
-        if place.name.startswith("."):
-            continue
-        told = described(place)
-        base = known.get(told["base"])
-        if base is None:
-            raise SettingsError(
-                f"{place}: it was derived from {told['base']}, which is no model here; remove the folder"
-            )
-        of_base = re.compile(rf"{re.escape(base.name)}\+{_NAME.pattern}", re.IGNORECASE)
-        if place.name in known or not of_base.fullmatch(place.name):
-            raise SettingsError(f"{place} is named as no model that was derived from {base.name}; remove the folder")
-        found[place.name] = replace(
-            base,
-            name=place.name,
-            family="adapted",
-            dimension=told["dimension"],
-            text=False,
-            context=0,
-            precisions=(cast("Precision", told["on"]["precision"]),),
-            shares=base.folder_name,
-            notes=f"Learned from {told.get('images', '?')} labelled images of {told.get('patients', '?')} patients.",
-            base=base,
-            head=place,
-        )
+        if not place.name.startswith("."):
+            with contextlib.suppress(SettingsError):
+                found[place.name] = _row(place, known)
     return found
+
+
+def refuse_damaged(settings_folder: Path, name: str, known: Mapping[str, ModelSpec]) -> None:
+    """Say what is wrong with a derived model that has no row.
+
+    Raises:
+        SettingsError: there is a folder of that name, and what is said in it is damaged, or its base is no model here.
+    """
+    place = settings_folder / ADAPTED / name
+    if name and Path(name).name == name and place.is_dir():
+        _row(place, known)
+
+
+def _row(place: Path, known: Mapping[str, ModelSpec]) -> ModelSpec:
+    told = described(place)
+    base = known.get(told["base"])
+    if base is None:
+        raise SettingsError(f"{place}: it was derived from {told['base']}, which is no model here; remove the folder")
+    of_base = re.compile(rf"{re.escape(base.name)}\+{_NAME.pattern}", re.IGNORECASE)
+    if place.name in known or not of_base.fullmatch(place.name):
+        raise SettingsError(f"{place} is named as no model that was derived from {base.name}; remove the folder")
+    return replace(
+        base,
+        name=place.name,
+        family="adapted",
+        dimension=told["dimension"],
+        text=False,
+        context=0,
+        blocks=(),
+        precisions=(cast("Precision", told["on"]["precision"]),),
+        shares=base.folder_name,
+        notes=f"Learned from {told.get('images', '?')} labelled images of {told.get('patients', '?')} patients.",
+        base=base,
+        head=place,
+    )
 
 
 def described(place: Path) -> dict[str, Any]:
     """What is said of a derived model. Raises SettingsError where that is damaged."""
     try:
-        told = json.loads((place / _SAID).read_text(encoding="utf-8"))
+        told = json.loads(_content(place / _SAID))
         on = Fingerprint(**told["on"])
-        sound = told["format"] == _FORMAT and isinstance(told["dimension"], int) and told["dimension"] > 0
-        sound = sound and isinstance(told["base"], str) and isinstance(on.precision, str)
+        sound = told["format"] == _FORMAT and type(told["dimension"]) is int and told["dimension"] > 0
+        sound = sound and isinstance(told["base"], str) and on.precision in get_args(Precision)
     except _DAMAGED as error:
         raise SettingsError(f"{place / _SAID} is damaged; remove the folder, and adapt again") from error
     if not sound:
         raise SettingsError(f"{place / _SAID} is of another version; remove the folder, and adapt again")
     return cast("dict[str, Any]", told)
+
+
+def _content(file: Path) -> bytes:
+    """All of a plain file. Raises OSError where it is none, or larger than any of ours."""
+    with open_plain(file) as stream:
+        content = stream.read(_MOST_BYTES + 1)
+    if len(content) > _MOST_BYTES:
+        raise OSError(errno.EFBIG, os.strerror(errno.EFBIG))
+    return content
 
 
 def trained_on(place: Path) -> Fingerprint:
@@ -156,7 +190,7 @@ def refuse_other_base(spec: ModelSpec, here: Fingerprint) -> None:
 def patients_of(place: Path) -> frozenset[str]:
     """Pseudonyms of the training patients. Raises SettingsError where the list is lost."""
     try:
-        return frozenset((place / _PATIENTS).read_text(encoding="utf-8").split("\n")) - {""}
+        return frozenset(_content(place / _PATIENTS).decode().split("\n")) - {""}
     except (OSError, ValueError) as error:
         raise SettingsError(f"{place / _PATIENTS} cannot be read: nobody can tell whom the model knows") from error
 
@@ -164,7 +198,7 @@ def patients_of(place: Path) -> frozenset[str]:
 def hash_of(place: Path) -> str:
     """Of the head's numbers. Raises SettingsError where they cannot be read."""
     try:
-        return hashlib.sha256((place / _NUMBERS).read_bytes()).hexdigest()
+        return hashlib.sha256(_content(place / _NUMBERS)).hexdigest()
     except OSError as error:
         raise SettingsError(f"{place / _NUMBERS} cannot be read ({error.strerror})") from error
 
@@ -176,13 +210,13 @@ def load(spec: ModelSpec) -> Head:
         SettingsError: its numbers are damaged, or do not fit its base.
     """
     from safetensors import SafetensorError
-    from safetensors.numpy import load_file
+    from safetensors.numpy import load as unpacked
 
     assert spec.base is not None  # noqa: S101 -- for the type checker: the caller has seen that it has a head
     assert spec.head is not None  # noqa: S101 -- likewise
     file = spec.head / _NUMBERS
     try:
-        numbers = {name: value.astype(np.float32) for name, value in load_file(file).items()}
+        numbers = {name: value.astype(np.float32) for name, value in unpacked(_content(file)).items()}
         landmarks, widths, projection, offset, outputs, shares = (numbers[name] for name in _TENSORS)
     except (*_DAMAGED, SafetensorError) as error:
         raise SettingsError(f"{file} is damaged; remove the folder, and adapt again") from error

@@ -41,7 +41,11 @@ class Head:
 
     def apply(self, vectors: Vectors) -> Vectors:
         """(n, base dimension) of any length -> (n, dimension) float32 of unit length."""
-        return self.of_likeness(likeness(vectors, self.landmarks, self.parts, self.widths))
+        found = np.empty((len(vectors), self.dimension), np.float32)
+        for start in range(0, len(vectors), _BLOCK_ROWS):
+            some = slice(start, start + _BLOCK_ROWS)
+            found[some] = self.of_likeness(likeness(vectors[some], self.landmarks, self.parts, self.widths))
+        return found
 
     def of_likeness(self, likeness_to: NDArray[np.floating]) -> Vectors:
         """(n, landmarks) likeness to the landmarks -> (n, dimension) float32 of unit length."""

@@ -158,6 +158,8 @@ def _base(row: Mapping[str, Any], known: Mapping[str, ModelSpec]) -> ModelSpec |
         return None
     if row["like"] not in known:
         raise SettingsError(f"like: {UnknownNameError('model', row['like'], known)}")
+    if known[row["like"]].joins:
+        raise SettingsError(f"like: {row['like']} joins others; name those with joins instead")
     return known[row["like"]]
 
 

@@ -17,6 +17,7 @@ from radsearch.rendering.text import BLANKING_VERSION
 from radsearch.study import TEXT_BLANKED, Fingerprint
 
 TEXT_TOWER = "text"
+HEAD = "; head "  # how what a head adds to its base's preprocessing begins
 _TEXT_CONFIG = "config.json"
 # What a library cannot do without, besides the weights.
 _DESCRIPTIONS = {"transformers": "config.json", "timm": "config.json", "open_clip": "open_clip_config.json"}
@@ -99,9 +100,12 @@ def fingerprint_of(
         text_blanked: whether text is looked for in the pictures that it sees, and blanked.
     """
     if spec.base is not None and spec.head is not None:
-        return _of_head(spec, spec.head, fingerprint_of(spec.base, weights, precision, text_blanked=text_blanked))
+        return fingerprint_by_head(
+            spec, spec.head, fingerprint_of(spec.base, weights, precision, text_blanked=text_blanked)
+        )
     digest = hashlib.sha256()
-    described = [weights.place / _DESCRIPTIONS[spec.library]] if spec.library in _DESCRIPTIONS else []
+    parts = zip(spec.joins or (spec,), weights.joined or (weights,), strict=True)
+    described = [part.place / _DESCRIPTIONS[row.library] for row, part in parts if row.library in _DESCRIPTIONS]
     for file in (*weights.files, *(file for file in described if file.is_file())):
         about = file.stat()
         digest.update(_hash(file, about.st_size, about.st_mtime_ns, about.st_ino))
@@ -124,7 +128,7 @@ def fingerprint_of(
     )
 
 
-def _of_head(spec: ModelSpec, head: Path, base: Fingerprint) -> Fingerprint:
+def fingerprint_by_head(spec: ModelSpec, head: Path, base: Fingerprint) -> Fingerprint:
     """Of a row that was derived: that of its base, with the head's numbers."""
     numbers = hash_of(head)
     return replace(
@@ -132,13 +136,14 @@ def _of_head(spec: ModelSpec, head: Path, base: Fingerprint) -> Fingerprint:
         model=spec.name,
         weights=f"sha256:{hashlib.sha256(f'{base.weights} {numbers}'.encode()).hexdigest()[:16]}",
         dimension=spec.dimension,
-        preprocessing=f"{base.preprocessing}; head {numbers[:8]}",
+        preprocessing=f"{base.preprocessing}{HEAD}{numbers[:8]}",
     )
 
 
 def _pooled(spec: ModelSpec) -> str:
     stated = (f"{name} {value}" for name, value in spec.config if name != "architecture")
-    return "; ".join((spec.pooling, *stated))
+    blocks = [f"blocks {'/'.join(map(str, spec.blocks))}"] if spec.blocks else []
+    return "; ".join((spec.pooling, *stated, *blocks))
 
 
 @functools.lru_cache(maxsize=256)

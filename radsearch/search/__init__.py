@@ -111,7 +111,8 @@ class Searcher:
         ids = [point for query in queries for point in query.ids]
         hits = self._nearest(vectors, wanted, [*facts, *examples.facts], [*ids, *examples.ids])
         whole = all(file.part is None for file in files)
-        if len(models) > 1 or wanted.ranking.expand or not whole or len(files) + len(liked) + len(disliked) > 1:
+        alone = whole and len(models) == 1 and len(files) + len(liked) + len(disliked) == 1
+        if not alone or wanted.ranking.expand or wanted.allow_same_patient:  # no such scores were measured
             return hits
         return self.calibrations.told(hits, models[0])
 
