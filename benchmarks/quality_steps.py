@@ -82,7 +82,7 @@ class Ladder:
             held = self.single[self._folds[self.single] == fold]
             for gallery, index in (("archive", self.single), ("new", held)):
                 answers[gallery].append(self._answers(step, vectors, held, index))
-        joined = {name: Answers.joined(one) for name, one in answers.items()}
+        joined = {name: Answers.joined(one).answerable for name, one in answers.items()}
         return Told(joined, per_fold[0].shape[1], fits, seconds)
 
     def collection(self, step: Step) -> Collection:
