@@ -1,14 +1,16 @@
 """Give the images of an index the vectors of a derived model, made of those that it stores: no picture is read."""
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from radsearch.errors import IndexMismatchError
-from radsearch.index import Index, IndexedImage, open_index
+from radsearch.index import Index, IndexedImage, Stored, open_index
 from radsearch.models import ModelSpec, adapted, find_model
 from radsearch.models.identity import fingerprint_for
 from radsearch.models.weights import find_weights, fingerprint_by_head
 from radsearch.settings import Settings
-from radsearch.study import Fingerprint, SearchFilter
+from radsearch.study import Fingerprint, SearchFilter, Vectors
 
 
 def derive_in(settings: Settings, model: str) -> int:
@@ -45,41 +47,44 @@ def derive(index: Index, spec: ModelSpec, fingerprint: Fingerprint) -> int:
         UnknownNameError: the index holds no vectors of its base.
         ModelUnavailableError: it was learned on other vectors than the index holds.
     """
-    if spec.base is None:
+    base = _base_of(index, spec, fingerprint)
+    head = adapted.load(spec)
+    index.admit([fingerprint], index.card.secret_check or "")  # `_base_of` has seen that there is one
+    written = 0
+    if index.count(SearchFilter(any_of={"models": (base,)}, none_of={"models": (spec.name,)})) == 0:
+        return written
+    for page in index.pages(vectors_of=[base]):
+        lacking = [one for one in page if base in one.vectors and spec.name not in one.payload.get("models", ())]
+        if lacking:
+            written += _write(index, spec.name, lacking, head.apply(np.stack([one.vectors[base] for one in lacking])))
+    return written
+
+
+def _base_of(index: Index, spec: ModelSpec, fingerprint: Fingerprint) -> str:
+    """The model whose stored vectors are turned into this one's; raises as `derive`."""
+    if spec.base is None or spec.head is None:
         raise IndexMismatchError(
             f"{spec.name} is derived from no other model: it needs the pictures (python -m ingest)"
         )
     base = spec.base.name
     index.require_model(base)
-    adapted.refuse_other_base(spec, index.card.models[base])
-    if spec.head is None or fingerprint_by_head(spec, spec.head, index.card.models[base]) != fingerprint:
+    held = index.card.models[base]
+    adapted.refuse_other_base(spec, held)
+    if fingerprint_by_head(spec, spec.head, held) != fingerprint:
         raise IndexMismatchError(f"{base} here is not the one whose vectors the index {index.location} holds")
-    head = adapted.load(spec)
     if index.card.secret_check is None:
         raise IndexMismatchError(f"nothing was ingested into the index {index.location} yet")
-    index.admit([fingerprint], index.card.secret_check)
-    written = 0
-    if index.count(SearchFilter(any_of={"models": (base,)}, none_of={"models": (spec.name,)})) == 0:
-        return written
-    for page in index.pages(vectors_of=[base]):
-        lacking = [
-            point for point in page if base in point.vectors and spec.name not in point.payload.get("models", ())
-        ]
-        if not lacking:
-            continue
-        derived = head.apply(np.stack([point.vectors[base] for point in lacking]))
-        now = {point.id: point.payload for point in index.retrieve([point.id for point in lacking])}  # others may write
-        index.write(
-            [
-                IndexedImage(
-                    point.id,
-                    {spec.name: vector},
-                    {**now[point.id], "models": sorted({*now[point.id].get("models", ()), spec.name})},
-                    kept=tuple(now[point.id].get("models", ())),
-                )
-                for point, vector in zip(lacking, derived, strict=True)
-                if point.id in now
-            ]
-        )
-        written += len(lacking)
-    return written
+    return base
+
+
+def _write(index: Index, model: str, points: Sequence[Stored], vectors: Vectors) -> int:
+    """Add a vector to points, with their payloads as they are now: others may write, too. Gives how many there are."""
+    now = {one.id: one.payload for one in index.retrieve([one.id for one in points])}
+    images = []
+    for one, vector in zip(points, vectors, strict=True):
+        if one.id in now:
+            held = tuple(now[one.id].get("models", ()))
+            payload = {**now[one.id], "models": sorted({*held, model})}
+            images.append(IndexedImage(one.id, {model: vector}, payload, kept=held))
+    index.write(images)
+    return len(images)

@@ -86,24 +86,26 @@ def test_a_joined_row_has_the_vectors_of_the_others_side_by_side(pictures: list[
     assert [part.place for part in weights.joined] == [find_weights(part, None).place for part in spec.joins]
 
 
+BOTH = """
+[wide]
+like = "efficientnet-lite0-layers"
+config = { layers = "11 15" }
+dimension = 512
+blocks = [192, 320]
+
+[both]
+joins = ["efficientnet-lite0", "wide"]
+notes = "for a test"
+"""
+
+
 def own(tmp_path: Path, text: str) -> Path:
     (tmp_path / "models.toml").write_text(text, encoding="utf-8")
     return tmp_path
 
 
 def test_a_user_joins_rows_of_his_own(tmp_path: Path, pictures: list[Picture]) -> None:
-    table = """
-        [wide]
-        like = "efficientnet-lite0-layers"
-        config = { layers = "11 15" }
-        dimension = 512
-        blocks = [192, 320]
-
-        [both]
-        joins = ["efficientnet-lite0", "wide"]
-        notes = "for a test"
-    """
-    spec = models_of(own(tmp_path, table))["both"]
+    spec = models_of(own(tmp_path, BOTH))["both"]
     assert (spec.dimension, spec.blocks, spec.notes) == (1792, (1280, 192, 320), "for a test")
     vectors = load_model(spec, device="cpu").embed_images(pictures)
     plain = load_model(find_model("efficientnet-lite0"), device="cpu").embed_images(pictures)
@@ -149,17 +151,7 @@ def test_what_a_patch_adds_is_told_of_layers_too(name: str, pictures: list[Pictu
 
 
 def test_a_joined_row_without_maps_of_all_has_none(tmp_path: Path, pictures: list[Picture]) -> None:
-    table = """
-        [wide]
-        like = "efficientnet-lite0-layers"
-        config = { layers = "11 15" }
-        dimension = 512
-        blocks = [192, 320]
-
-        [both]
-        joins = ["efficientnet-lite0", "wide"]
-    """
-    embedder = load_model(models_of(own(tmp_path, table))["both"], device="cpu")
+    embedder = load_model(models_of(own(tmp_path, BOTH))["both"], device="cpu")
     assert embedder.maps(pictures).shape == (3, 7, 7, 1792)
     embedder._network = replace(embedder._network, maps=lambda pixels: torch.zeros(len(pixels), 1792))
     with pytest.raises(EmbeddingError, match="both gives no features by patch"):

@@ -106,12 +106,9 @@ def _weights(stated: Sequence[str]) -> dict[str, float]:
         raise RadSearchError("--weight wants MODEL=W, with a number") from None
 
 
-def _search(options: argparse.Namespace) -> int:
-    from radsearch.index import open_index
-    from radsearch.privacy import load_pseudonymizer
-    from radsearch.search import Ranking, Searcher, Wanted
+def _wanted(options: argparse.Namespace) -> "Wanted":
+    from radsearch.search import Ranking, Wanted
 
-    settings = settings_of(options)
     where = SearchFilter(
         modality=tuple(code.upper() for code in options.modality),
         region=tuple(options.region),
@@ -136,7 +133,16 @@ def _search(options: argparse.Namespace) -> int:
         options.rerank,
         options.expand,
     )
-    wanted = Wanted(options.k, where, tuple(options.model), options.allow_same_patient, ranking)
+    return Wanted(options.k, where, tuple(options.model), options.allow_same_patient, ranking)
+
+
+def _search(options: argparse.Namespace) -> int:
+    from radsearch.index import open_index
+    from radsearch.privacy import load_pseudonymizer
+    from radsearch.search import Searcher
+
+    settings = settings_of(options)
+    wanted = _wanted(options)
     _check_query(options)
     strange = None
     with open_index(settings) as index:
